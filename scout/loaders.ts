@@ -1,0 +1,58 @@
+// Assembles `build/loaders/`, the boot loaders that firmware fetches by TFTP or HTTP: pxelinux and iPXE as Debian ships
+// them, and a GRUB network image of our own (docs/decisions/0002-uefi-loader.md). Needs no root.
+//   node scout/loaders.ts [--out build]
+import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { execa } from 'execa'
+import { candidateVersions, unpackPackage } from './debian.ts'
+import { hashOf, part, pointTo } from './parts.ts'
+
+/** Package, then the files taken from it. ldlinux.c32 is pxelinux's second half; with INITRD and LINUX it needs no other. */
+const sources: Readonly<Record<string, readonly string[]>> = {
+  pxelinux: ['usr/lib/PXELINUX/lpxelinux.0'],
+  'syslinux-common': ['usr/lib/syslinux/modules/bios/ldlinux.c32'],
+  ipxe: ['usr/lib/ipxe/undionly.kpxe', 'usr/lib/ipxe/snponly.efi'],
+  'grub-efi-amd64-bin': [],
+}
+
+/** All that the scripts use, built in: modules fetched from the network would cost round trips, and Secure Boot refuses them. */
+const grubModules =
+  'normal memdisk tar configfile echo test true sleep regexp net efinet tftp linux chain boot all_video reboot halt ' +
+  'search search_fs_file part_gpt part_msdos fat ext2'
+
+const { values } = parseArgs({
+  options: { out: { type: 'string', default: resolve(import.meta.dirname, '../build') } },
+})
+const out = resolve(values.out)
+const grubConfig = join(import.meta.dirname, 'loaders/grub.cfg')
+
+const versions = await candidateVersions(Object.keys(sources))
+const recipe = [await readFile(import.meta.filename), await readFile(grubConfig), JSON.stringify([...versions])]
+const { folder, isNew } = await part(join(out, 'parts'), `loaders-${hashOf(recipe)}`, assemble)
+await pointTo(join(out, 'loaders'), folder)
+process.stdout.write(`${isNew ? 'built' : 'up to date'}: ${join(out, 'loaders')}\n`)
+
+async function assemble(unfinished: string): Promise<void> {
+  const packages = join(unfinished, 'packages')
+  for (const [name, files] of Object.entries(sources)) {
+    await unpackPackage(name, versions.get(name) ?? '', packages)
+    for (const file of files) await copyFile(join(packages, file), join(unfinished, basename(file)))
+  }
+  // What is given to GRUB by -c runs in a parser without `if`; the real script lies in an archive inside the image.
+  const archive = join(packages, 'memdisk.tar')
+  await execa('tar', ['-C', dirname(grubConfig), '-cf', archive, basename(grubConfig)])
+  const start = join(packages, 'start.cfg')
+  await writeFile(start, 'normal (memdisk)/grub.cfg\n')
+  const image = ['-O', 'x86_64-efi', '-d', join(packages, 'usr/lib/grub/x86_64-efi'), '-p', '/grub', '-c', start]
+  await execa('grub-mkimage', [
+    ...image,
+    '-m',
+    archive,
+    '-o',
+    join(unfinished, 'grubx64.efi'),
+    ...grubModules.split(' '),
+  ])
+  await rm(packages, { recursive: true })
+  await chmod(unfinished, 0o755)
+}

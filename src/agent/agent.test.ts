@@ -1,0 +1,353 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { pino } from 'pino'
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { createClient } from '../client/client.ts'
+import { servicePort } from '../contract/service.ts'
+import { Secret } from '../lib/secret.ts'
+import { until } from '../lib/until.ts'
+import { Failure } from '../model/failure.ts'
+import type { DiskHint } from '../model/host.ts'
+import { frameSizeBytes } from '../model/image.ts'
+import { served } from '../ports/dispatch.ts'
+import { authenticateByToken, servePorts } from '../ports/http.ts'
+import { type Outcome, runAgent } from './agent.ts'
+import { FakeOrigin } from './fake-origin.ts'
+import { FakeService } from './fake-service.ts'
+import { lookAtMachine, type SeenDisk } from './inventory.ts'
+import { createLog } from './log.ts'
+import { headBytesMax } from './plan.ts'
+import { attachLoop, ownFolder, publish, rawDisk, type TestImage } from './test-image.ts'
+
+let image: TestImage
+beforeAll(async () => {
+  const own = await ownFolder()
+  image = await publish(await rawDisk(own.folder, ['data', 'zero', 'data', 'data', 'zero', 'data']))
+  await own.remove()
+})
+
+let folder: string
+let closers: (() => Promise<void> | void)[]
+beforeEach(async () => {
+  const own = await ownFolder()
+  folder = own.folder
+  closers = [own.remove]
+})
+afterEach(async () => {
+  for (const close of closers.reverse()) await close()
+})
+
+/** One machine with one disk larger than the image, its service and its origin. */
+async function createWorld(options: { diskBytes?: number } = {}) {
+  const diskBytes = options.diskBytes ?? image.raw.length + 8 * 1024 * 1024
+  const backing = join(folder, 'disk.raw')
+  const loop = await attachLoop(backing, diskBytes, 512)
+  closers.push(loop.detach)
+  const origin = new FakeOrigin({ '/manifest.json': image.manifestBytes, '/image.zst': image.imageZst })
+  await origin.start()
+  closers.push(() => origin.kill())
+  const service = new FakeService({
+    deployment: 7,
+    host: 'n01',
+    diskHints: [],
+    image: {
+      reference: 'test:1',
+      digest: image.digest,
+      manifestUrl: origin.url('/manifest.json'),
+      imageUrl: origin.url('/image.zst'),
+    },
+    finish: 'reboot',
+  })
+  const { url, stop, start } = await serveService(service)
+  closers.push(stop)
+  const disk: SeenDisk = { path: loop.device, sizeBytes: diskBytes, sectorBytes: 512, rotational: false, serial: 'S1' }
+  return {
+    backing,
+    origin,
+    service,
+    serviceUrl: url,
+    stopService: stop,
+    startService: start,
+    disks: [disk],
+    console: [] as string[],
+  }
+}
+/** The fake service on the real Service Port; `start` after `stop` is on the same port. */
+async function serveService(service: FakeService) {
+  const listenAt = async (port: number) => {
+    const ports = await servePorts({
+      ports: [served(servicePort, service.handlers())],
+      listen: [{ host: '127.0.0.1', port }],
+      authenticate: authenticateByToken(new Secret('the-admin-token')),
+      log: pino({ level: 'silent' }),
+    })
+    const [address] = ports.addresses
+    if (address === undefined || !('port' in address)) throw new Error('the service listens at no port')
+    return { port: address.port, close: () => ports.close(0) }
+  }
+  let listening = await listenAt(0)
+  const { port } = listening
+  return {
+    url: `http://127.0.0.1:${port}`,
+    stop: () => listening.close(),
+    start: async () => {
+      listening = await listenAt(port)
+    },
+  }
+}
+
+type World = Awaited<ReturnType<typeof createWorld>>
+
+async function run(world: World, options: { token?: string; problem?: unknown } = {}): Promise<Outcome> {
+  const signal = new AbortController().signal
+  return runAgent(
+    {
+      arguments: {
+        service: world.serviceUrl,
+        host: 'n01',
+        token: new Secret(options.token ?? world.service.bootToken),
+      },
+      version: '0.0.0-test',
+      connect: (token) => createClient(servicePort, { kind: 'http', baseUrl: world.serviceUrl, token }),
+      look: async () => {
+        const look = await lookAtMachine(signal)
+        const seen = {
+          disks: world.disks,
+          inventory: { ...look.inventory, disks: world.disks.map(({ notUsable: _notUsable, ...disk }) => disk) },
+        }
+        return options.problem === undefined ? seen : { ...seen, problem: options.problem }
+      },
+      log: createLog((line) => void world.console.push(line)),
+      originLimits: { stallMs: 500, noProgressMs: 2000, wrongAnswersMax: 3, pauseMs: 10, pauseMsMax: 50 },
+      reportLimits: { callMs: 500, pauseMs: 10, pauseMsMax: 50 },
+    },
+    signal,
+  )
+}
+
+const isZeroHead = async (world: World) =>
+  (await readFile(world.backing)).subarray(0, headBytesMax).every((byte) => byte === 0)
+const isUntouched = async (world: World) => (await readFile(world.backing)).every((byte) => byte === 0xa5)
+
+test('a machine is deployed, proven and handed over', async () => {
+  const world = await createWorld()
+  expect(await run(world)).toEqual({ kind: 'finished', action: 'reboot' })
+  const { service } = world
+  const [registered] = service.of('registerHost')
+  expect(registered).toMatchObject({
+    host: 'n01',
+    agentVersion: '0.0.0-test',
+    inventory: { disks: [{ serial: 'S1' }] },
+  })
+  const [completed] = service.of('completeDeployment')
+  expect(completed).toMatchObject({
+    deployment: 7,
+    proof: {
+      imageDigest: image.digest,
+      diskSerial: 'S1',
+      diskSizeBytes: image.raw.length + 8 * 1024 * 1024,
+      bytesWritten: 4 * frameSizeBytes,
+      bytesZeroed: 2 * frameSizeBytes,
+      // Everything but the head, then the whole first frame.
+      bytesReadBack: image.raw.length - headBytesMax + frameSizeBytes,
+    },
+  })
+  const steps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'finish']
+  expect(completed?.proof.steps.map(({ step }) => step)).toEqual(steps)
+  expect(service.calls.at(-1)?.name).toBe('completeDeployment')
+  expect(service.of('reportFailure')).toEqual([])
+  const disk = await readFile(world.backing)
+  // sgdisk has moved the backup table: the primary header, its checksum and the protective MBR tell of the new end.
+  expect(disk.subarray(1024, image.raw.length - 33 * 512).equals(image.raw.subarray(1024, -33 * 512))).toBe(true)
+  expect((await execa('sgdisk', ['--verify', world.backing])).stdout).toContain('No problems found')
+  expect(disk.toString('latin1', disk.length - 512, disk.length - 504)).toBe('EFI PART')
+  expect(service.of('reportEvent').map(({ kind }) => kind)).toEqual(['disk-chosen', 'gpt-moved'])
+})
+
+test('an image as large as the disk ends up on it byte for byte', async () => {
+  const world = await createWorld({ diskBytes: image.raw.length })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  expect((await readFile(world.backing)).equals(image.raw)).toBe(true)
+})
+
+test('a refused token is final: nothing is touched and the console says so', async () => {
+  const world = await createWorld()
+  const outcome = await run(world, { token: 'another-token' })
+  expect(outcome).toEqual({ kind: 'stays', why: ['the service does not take this machine', 'it is not the token'] })
+  expect(world.service.calls).toHaveLength(1)
+  expect(await isUntouched(world)).toBe(true)
+})
+
+test('a service that has nothing to do leaves the machine alone', async () => {
+  const world = await createWorld()
+  world.service.instructions = { action: 'stop', reason: 'deployment 7 is cancelled', reportEveryMs: 100 }
+  expect(await run(world)).toMatchObject({ kind: 'stays', why: [expect.stringContaining('deployment 7 is cancelled')] })
+  expect(await isUntouched(world)).toBe(true)
+})
+
+const refusals: readonly [string, (disk: SeenDisk) => readonly SeenDisk[], readonly DiskHint[], string, string][] = [
+  ['no disk fits', (d) => [d], [{ property: 'serial', operator: 'eq', value: 'S2' }], 'disk-none', 'not serial eq S2'],
+  ['two disks fit', (d) => [d, { ...d, path: '/dev/other' }], [], 'disk-ambiguous', '2 disks meet'],
+  ['the disk is in use', (d) => [{ ...d, notUsable: 'it is mounted at /' }], [], 'disk-none', 'it is mounted at /'],
+  ['the disk has other sectors', (d) => [{ ...d, sectorBytes: 4096 }], [], 'disk-none', 'sectors of 4096 bytes'],
+  ['the disk is too small', (d) => [{ ...d, sizeBytes: 1000 }], [], 'image-too-large', 'has 1000 bytes'],
+]
+test.each(refusals)('when %s the failure is reported and the disk untouched', async (_, disks, hints, code, words) => {
+  const world = await createWorld()
+  world.disks = world.disks.flatMap(disks)
+  world.service.instructions.work?.diskHints.push(...hints)
+  expect(await run(world)).toMatchObject({ kind: 'stays' })
+  const [reported] = world.service.of('reportFailure')
+  expect(reported).toMatchObject({ deployment: 7, step: 'disk', code })
+  expect(reported?.message.join(': ')).toContain(words)
+  expect(await isUntouched(world)).toBe(true)
+})
+
+test('a corrupt image is reported with its frame, the log and no secret, and the disk does not boot', async () => {
+  const world = await createWorld()
+  const offset = image.manifest.frames[5]?.offset ?? 0
+  world.origin.rule = ({ path }) => (path === '/image.zst' ? { kind: 'flip', offset } : undefined)
+  // A secret in an error's words must not get out either.
+  world.service.before = ({ name }) => {
+    if (name === 'reportEvent') {
+      throw new Failure('service-unreachable', `refused ${world.service.sessionKey} of ${world.service.bootToken}`)
+    }
+    return undefined
+  }
+  expect(await run(world)).toMatchObject({
+    kind: 'stays',
+    why: [expect.stringContaining('the disk does not boot'), expect.stringContaining('frame 5'), expect.any(String)],
+  })
+  const [reported] = world.service.of('reportFailure')
+  expect(reported).toMatchObject({ step: 'transfer', code: 'image-corrupt' })
+  expect(reported?.message[0]).toContain(`frame 5 (offset ${offset} of image.zst`)
+  expect(reported?.log).toContain('frame 5')
+  for (const text of [reported?.log ?? '', world.console.join('')]) {
+    expect(text).toContain('refused *** of ***')
+    expect(text).not.toContain(world.service.bootToken)
+    expect(text).not.toContain(world.service.sessionKey)
+  }
+  expect(await isZeroHead(world)).toBe(true)
+  expect(world.service.of('completeDeployment')).toEqual([])
+})
+
+test('an answer to stop ends the work at once and leaves a disk that does not boot', async () => {
+  const world = await createWorld()
+  world.origin.rule = ({ start }) => (start > 0 ? { kind: 'stall', afterBytes: 10 } : undefined)
+  world.service.before = (call) =>
+    call.name === 'reportProgress' && call.input.step === 'transfer'
+      ? { action: 'stop', reason: 'somebody cancelled it' }
+      : undefined
+  expect(await run(world)).toEqual({
+    kind: 'stays',
+    why: [
+      'the work has ended; the disk does not boot, its first MiB is zero',
+      'the service said to stop: somebody cancelled it',
+    ],
+  })
+  expect(world.service.of('reportFailure')).toEqual([])
+  expect(await isZeroHead(world)).toBe(true)
+})
+
+test('a service that comes and goes is asked until it answers', async () => {
+  const world = await createWorld()
+  const lost = new Map<string, number>()
+  world.service.before = ({ name }) => {
+    const times = (lost.get(name) ?? 0) + 1
+    lost.set(name, times)
+    if (times <= 3) throw new Failure(times === 2 ? 'internal' : 'service-unreachable', `${name} is lost`)
+    return undefined
+  }
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  expect(world.service.of('registerHost')).toHaveLength(4)
+  expect(new Set(world.service.of('registerHost').map(({ agent }) => agent)).size).toBe(1)
+  expect(world.service.of('completeDeployment')).toHaveLength(4)
+})
+
+test('a service killed in the middle of the transfer and started again finds the agent where it was', async () => {
+  const world = await createWorld()
+  let stuck = 0
+  world.origin.rule = ({ path, start }) => {
+    if (path !== '/image.zst' || start === 0) return undefined
+    stuck++
+    return { kind: 'stall', afterBytes: 1000 }
+  }
+  const finished = run(world)
+  await until('a request in flight', () => stuck > 0, { timeoutMs: 20_000, everyMs: 10 })
+  await world.stopService()
+  await world.origin.kill()
+  world.origin.rule = () => undefined
+  const lost = world.console.length
+  await until('lost reports', () => world.console.slice(lost).join('').includes('reportProgress was not heard'), {
+    timeoutMs: 20_000,
+    everyMs: 10,
+  })
+  await world.origin.start()
+  await world.startService()
+  expect(await finished).toMatchObject({ kind: 'finished' })
+  expect(world.service.of('registerHost')).toHaveLength(1)
+  expect(world.service.of('completeDeployment')).toHaveLength(1)
+})
+
+test('a session that the service no longer takes ends the work', async () => {
+  const world = await createWorld()
+  world.origin.rule = ({ start }) => (start > 0 ? { kind: 'stall', afterBytes: 10 } : undefined)
+  world.service.before = (call) => {
+    if (call.name !== 'reportProgress' || call.input.step !== 'transfer') return undefined
+    throw new Failure('token-refused', 'another agent has registered')
+  }
+  expect(await run(world)).toMatchObject({
+    kind: 'stays',
+    why: [expect.stringContaining('its first MiB is zero'), 'another agent has registered'],
+  })
+  expect(await isZeroHead(world)).toBe(true)
+})
+
+test('a service that never answers progress does not hold the transfer up', async () => {
+  const world = await createWorld()
+  world.service.before = ({ name }) => (name === 'reportProgress' ? new Promise(() => undefined) : undefined)
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+})
+
+test('progress is told in every long step with its bytes', async () => {
+  const world = await createWorld()
+  world.service.instructions = { ...world.service.instructions, reportEveryMs: 100 }
+  // Slow enough for several reports: every request is cut off once.
+  const seen = new Set<number>()
+  world.origin.rule = ({ start }) => {
+    if (start === 0 || seen.has(start)) return undefined
+    seen.add(start)
+    return { kind: 'stall', afterBytes: 1000 }
+  }
+  await run(world)
+  const reports = world.service.of('reportProgress')
+  const transfers = reports.filter(({ step }) => step === 'transfer')
+  expect(transfers.length).toBeGreaterThan(2)
+  expect(transfers.every(({ totalBytes }) => totalBytes === image.raw.length)).toBe(true)
+  const done = transfers.map(({ doneBytes }) => doneBytes)
+  expect(done).toEqual(done.toSorted((a, b) => a - b))
+  expect(transfers.some(({ bytesPerSecond }) => bytesPerSecond > 0)).toBe(true)
+})
+
+test('a proof that the service no longer wants keeps the machine in the scout', async () => {
+  const world = await createWorld()
+  world.service.before = ({ name }) =>
+    name === 'completeDeployment' ? { action: 'stop', reason: 'it is cancelled' } : undefined
+  expect(await run(world)).toEqual({
+    kind: 'stays',
+    why: [
+      'the work has ended; the disk holds the whole image, read back',
+      'the proof was taken, the machine stays: it is cancelled',
+    ],
+  })
+})
+
+test('disks that could not be looked at are no missing disks', async () => {
+  const world = await createWorld()
+  world.disks = []
+  expect(await run(world, { problem: new Error('lsblk: not found') })).toMatchObject({ kind: 'stays' })
+  expect(world.service.of('reportFailure')).toMatchObject([
+    { step: 'inventory', code: 'internal', message: [expect.any(String), 'lsblk: not found'] },
+  ])
+})

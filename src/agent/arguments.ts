@@ -1,0 +1,43 @@
+// What the loader's script told the agent through the kernel's command line. Only `hades.` words are ours; stage 1 of
+// the scout reads some of its own (`hades.mac`) from the same place.
+import { Secret } from '../lib/secret.ts'
+import { Failure } from '../model/failure.ts'
+
+export type AgentArguments = {
+  /** Base URL of the service, such as http://10.77.0.1:7780 */
+  readonly service: string
+  readonly host: string
+  /** The one-time boot token. */
+  readonly token: Secret
+}
+
+/**
+ * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN` out of a kernel command line; of a word given twice the
+ * last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
+ */
+export function parseArguments(commandLine: string): AgentArguments {
+  const words = new Map<string, string>()
+  for (const word of commandLine.trim().split(/\s+/)) {
+    const match = /^hades\.([a-z]+)=(.*)$/.exec(word)
+    if (match?.[1] !== undefined && match[2] !== undefined) words.set(match[1], match[2])
+  }
+  const take = (name: string, fits: (value: string) => boolean, form: string): string => {
+    const value = words.get(name)
+    if (value !== undefined && fits(value)) return value
+    // The value is not shown: the wrong word may be a token in the wrong place.
+    const problem = value === undefined ? 'is missing from' : 'is wrong in'
+    throw new Failure('bad-input', `hades.${name} ${problem} the kernel arguments: it has the form ${form}`, {
+      at: `hades.${name}`,
+    })
+  }
+  return {
+    service: take('service', isHttpUrl, 'http://ADDRESS:PORT'),
+    host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),
+    token: new Secret(take('token', (value) => value !== '', 'of a boot token')),
+  }
+}
+
+function isHttpUrl(value: string): boolean {
+  const url = URL.parse(value)
+  return url !== null && (url.protocol === 'http:' || url.protocol === 'https:')
+}

@@ -1,0 +1,54 @@
+// What to fetch and what to zero, worked out from the manifest before the first byte moves. Pure.
+import type { Manifest } from '../model/image.ts'
+
+/**
+ * This much of the disk's beginning is written last, after everything else was read back and found right: MBR or GPT
+ * lie here, so a disk that is not complete and proven has no partition table and never boots. Zeros stand here before.
+ */
+export const headBytesMax = 1024 * 1024
+
+/** Data frames that lie one behind the other in image.zst and are asked for in one request. */
+export type Batch = {
+  /** Where in image.zst, in bytes. */
+  readonly offset: number
+  readonly length: number
+  readonly frames: readonly number[]
+}
+
+/** Bytes of disk. */
+export type Range = { readonly offset: number; readonly length: number }
+
+export type TransferPlan = { readonly batches: readonly Batch[]; readonly zeros: readonly Range[] }
+
+/**
+ * Plans one image. A batch never exceeds `batchBytesMax` unless one frame does, nor `batchFramesMax`; small frames share
+ * a request because on short ones the round trip is most of the time. Zero ranges are whole runs of zero frames, cut at
+ * `zeroBytesMax` so that each is a step to be seen and stopped. Batches and frames are in disk order: a rotating disk
+ * seeks little.
+ */
+export function planTransfer(
+  manifest: Manifest,
+  limits: { readonly batchBytesMax: number; readonly batchFramesMax: number; readonly zeroBytesMax: number },
+): TransferPlan {
+  const batches: { offset: number; length: number; frames: number[] }[] = []
+  const zeros: { offset: number; length: number }[] = []
+  manifest.frames.forEach((frame, number) => {
+    const offset = number * manifest.frameSizeBytes
+    if (frame.class === 'zero') {
+      const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
+      const last = zeros.at(-1)
+      const joins = last !== undefined && last.offset + last.length === offset
+      if (joins && last.length + length <= limits.zeroBytesMax) last.length += length
+      else zeros.push({ offset, length })
+      return
+    }
+    const last = batches.at(-1)
+    const joins = last !== undefined && last.offset + last.length === frame.offset
+    const fits = joins && last.length + frame.length <= limits.batchBytesMax
+    if (fits && last.frames.length < limits.batchFramesMax) {
+      last.length += frame.length
+      last.frames.push(number)
+    } else batches.push({ offset: frame.offset, length: frame.length, frames: [number] })
+  })
+  return { batches, zeros }
+}

@@ -1,0 +1,137 @@
+// Every DHCP, TFTP and HTTP boot request as an event of its host's timeline. Events are written one after another, in the
+// order in which they were seen, and never hold up an answer.
+import type { Kysely } from 'kysely'
+import { type BootView, bootByAddress, bootByMac } from '../db/boot.ts'
+import { addEvent } from '../db/events.ts'
+import type { Schema } from '../db/schema.ts'
+import { tellLimit } from '../lib/tell-limit.ts'
+import type { DhcpEvent } from './dhcp-server.ts'
+import type { RenderedScript } from './resolve.ts'
+import type { TftpEvent } from './tftp-server.ts'
+
+/** Events that wait for the database; a flood of requests may not take the memory. */
+const waitingMax = 10_000
+
+/** Requests of machines that are no host of ours: enough to find them by, too few to fill a disk. */
+const strangersRate = { burst: 200, perSecond: 20 }
+
+export type BootRecorder = {
+  readonly dhcp: (event: DhcpEvent) => void
+  readonly tftp: (event: TftpEvent) => void
+  readonly http: (request: HttpRequest) => void
+  readonly script: (view: BootView, script: RenderedScript) => void
+  /** Resolves when everything told so far is written. */
+  readonly settled: () => Promise<void>
+}
+
+/** One finished request to the boot namespace over HTTP. */
+export type HttpRequest = {
+  readonly path: string
+  readonly peerAddress: string
+  readonly status: number
+  readonly bytes: number
+  readonly ms: number
+}
+
+type Line = {
+  readonly source: 'dhcp' | 'tftp' | 'http'
+  readonly kind: string
+  readonly text: string
+  /** How the host is found. */
+  readonly whose: { readonly mac: string } | { readonly address: string } | undefined
+}
+
+/** Makes the recorder. `onLost` is told when an event could not be written. */
+export function bootRecorder(
+  db: Kysely<Schema>,
+  now: () => number,
+  onLost: (error: unknown, text: string) => void,
+): BootRecorder {
+  const mayTellStranger = tellLimit(strangersRate)
+  let waiting = 0
+  let last: Promise<void> = Promise.resolve()
+  const tell = (line: Line): void => {
+    if (waiting >= waitingMax) {
+      onLost(new Error(`${waitingMax} events are waiting for the database`), line.text)
+      return
+    }
+    waiting += 1
+    const at = now()
+    last = last
+      .then(() => write(db, line, at, mayTellStranger))
+      .catch((error: unknown) => onLost(error, line.text))
+      .finally(() => {
+        waiting -= 1
+      })
+  }
+  return {
+    dhcp: (event) => tell(dhcpLine(event)),
+    tftp: (event) => tell(tftpLine(event)),
+    http: ({ path, peerAddress, status, bytes, ms }) => {
+      const text =
+        status < 400
+          ? `fetched ${path} by HTTP: ${bytes} bytes in ${ms} ms`
+          : `asked for ${path} by HTTP and got ${status}`
+      tell({ source: 'http', kind: status < 400 ? 'http-sent' : 'http-refused', text, whose: { address: peerAddress } })
+    },
+    script: (view, { via, loader, target }) => {
+      const text = `asked for its ${loader} script by ${via.toUpperCase()}: boots ${target}`
+      tell({ source: via, kind: 'boot-script', text, whose: { mac: view.mac } })
+    },
+    settled: () => last,
+  }
+}
+
+async function write(
+  db: Kysely<Schema>,
+  { source, kind, text, whose }: Line,
+  at: number,
+  mayTellStranger: () => number | undefined,
+): Promise<void> {
+  const view = whose && ('mac' in whose ? await bootByMac(db, whose.mac) : await bootByAddress(db, whose.address))
+  const suppressed = view ? 0 : mayTellStranger()
+  if (suppressed === undefined) return
+  const from = whose && !view ? ` (from ${'mac' in whose ? whose.mac : whose.address})` : ''
+  const more = suppressed > 0 ? ` (and ${suppressed} more before it)` : ''
+  const event = { source, kind, text: text + from + more, hostId: view?.hostId, deploymentId: view?.deployment?.id }
+  await addEvent(db, event, at)
+}
+
+function dhcpLine(event: DhcpEvent): Line {
+  if (event.kind === 'dhcp.dropped') return { source: 'dhcp', kind: 'dhcp-dropped', text: event.text, whose: undefined }
+  return { source: 'dhcp', kind: dhcpKind(event), text: event.text, whose: { mac: event.mac } }
+}
+
+/** The new system shows itself by asking for its address as itself, and the scout as the scout: both have their own kind. */
+function dhcpKind(event: DhcpEvent): string {
+  if (event.kind === 'dhcp.request' && event.answer === 'ack') {
+    if (event.client.kind === 'system') return 'dhcp-system'
+    if (event.client.kind === 'scout') return 'dhcp-scout'
+  }
+  return event.kind.replace('.', '-')
+}
+
+function tftpLine(event: TftpEvent): Line {
+  const whose = { address: event.peer.address }
+  switch (event.kind) {
+    case 'started': {
+      const { blksize, windowsize } = event.options
+      const text = `asks for ${event.path} by TFTP, blocks of ${blksize}, windows of ${windowsize}`
+      return { source: 'tftp', kind: 'tftp-asked', text, whose }
+    }
+    case 'finished':
+      return {
+        source: 'tftp',
+        kind: 'tftp-sent',
+        text: `fetched ${event.path} by TFTP: ${event.bytes} bytes in ${Math.round(event.ms)} ms`,
+        whose,
+      }
+    case 'failed':
+      return {
+        source: 'tftp',
+        kind: 'tftp-failed',
+        text: `TFTP of ${event.path ?? 'an unreadable request'} failed (${event.why}): ${event.detail}`,
+        whose,
+      }
+  }
+}

@@ -1,0 +1,75 @@
+// The command line: an ordinary client of the ports. Here are the global options, and how a failure becomes words and an
+// exit code; the commands themselves are in one file a noun.
+import { Command, CommanderError, Option } from 'commander'
+import { failureMeanings } from '../contract/failures.ts'
+import { causeChain, Failure } from '../model/failure.ts'
+import { addBootCommands } from './boot.ts'
+import { addCallCommand } from './call.ts'
+import { addDeployCommands } from './deploy.ts'
+import { addEventCommands } from './events.ts'
+import { addHostCommands } from './hosts.ts'
+import { addImageCommands } from './images.ts'
+import { plain } from './output.ts'
+import { addPowerCommands } from './power.ts'
+import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
+import { addSetupCommands } from './setups.ts'
+import { addStatusCommand } from './status.ts'
+
+/**
+ * The program with all client commands; `addServices` adds those that start services. Its action handlers throw
+ * Failures, which `run` turns into words and an exit code.
+ */
+export function buildProgram(version: string, addServices: (program: Command) => void): Command {
+  const program = new Command('hades')
+    .description('HaDeS deploys operating system images to machines, from one to ten thousand, unattended.')
+    .version(version)
+    .addOption(
+      new Option('-o, --output <format>', 'how results are written').choices(['table', 'json']).default('table'),
+    )
+    .addOption(
+      new Option('--data <folder>', 'data folder of the service on this machine')
+        .default(defaultDataFolder)
+        .env('HADES_DATA'),
+    )
+    .addOption(new Option('--server <url>', 'Control Port of a service elsewhere').env('HADES_SERVER'))
+    .addOption(new Option('--token-file <file>', 'file with the control token, for --server').env('HADES_TOKEN_FILE'))
+    .showHelpAfterError('(add --help for what there is)')
+    .showSuggestionAfterError()
+    .exitOverride()
+  addServices(program)
+  const open: OpenSession = (command) => openSession(command.optsWithGlobals<GlobalOptions>())
+  addStatusCommand(program, open)
+  addHostCommands(program, open)
+  addImageCommands(program, open)
+  addSetupCommands(program, open)
+  addBootCommands(program, open)
+  addPowerCommands(program, open)
+  addDeployCommands(program, open)
+  addEventCommands(program, open)
+  addCallCommand(program, open)
+  return program
+}
+
+/** Runs the program on the arguments (without node and script) and returns the exit code. */
+export async function run(program: Command, args: readonly string[]): Promise<number> {
+  try {
+    await program.parseAsync(args, { from: 'user' })
+    // A command that ends unwell without a failure, such as a rollout in which one host failed, has set this.
+    return Number(process.exitCode ?? 0)
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failureMeanings['bad-input'].exit
+    if (!(error instanceof Failure)) throw error
+    for (const line of failureLines(error)) process.stderr.write(`${line}\n`)
+    return failureMeanings[error.code].exit
+  }
+}
+
+/** A failure as people read it: what, why, where, what to do. */
+export function failureLines(failure: Pick<Failure, 'code' | 'at' | 'message' | 'cause'>): string[] {
+  const [first = '', ...causes] = failure instanceof Error ? causeChain(failure) : [failure.message]
+  return [
+    `hades: ${plain(first)}${failure.at === undefined ? '' : ` (${plain(failure.at)})`}`,
+    ...causes.map((cause) => `  because: ${plain(cause)}`),
+    `  ${failureMeanings[failure.code].remedy} [${failure.code}]`,
+  ]
+}

@@ -1,0 +1,56 @@
+// The Power Port of the PFC service: one way to switch any machine, whatever its controller speaks (paper, section II.C).
+import { Type } from 'typebox'
+import { operation, type Port } from './operation.ts'
+import { bootDevice, hostName, nodeset, powerAction, powerOutcome } from './types.ts'
+
+const outcomes = Type.Object({ outcomes: Type.Array(powerOutcome) })
+
+export const powerOperations = {
+  getPower: operation({
+    summary: 'Asks the controllers of hosts, now, whether they are on',
+    access: 'admin',
+    rest: { method: 'GET', path: '/power' },
+    input: Type.Object({ nodeset }),
+    output: outcomes,
+    failures: ['unknown-host'],
+  }),
+  setPower: operation({
+    summary: 'Switches hosts and reads the reached state back; one host failing is a row, not a failure of the call',
+    access: 'admin',
+    rest: { method: 'POST', path: '/power' },
+    input: Type.Object({ nodeset, action: powerAction }),
+    output: outcomes,
+    failures: ['unknown-host'],
+  }),
+  setBootDevice: operation({
+    summary: 'Tells the controllers what hosts boot first at their next power-on',
+    access: 'admin',
+    rest: { method: 'POST', path: '/boot-device' },
+    input: Type.Object({ nodeset, device: bootDevice }),
+    output: outcomes,
+    failures: ['unknown-host'],
+  }),
+  testPower: operation({
+    summary: 'Tries to reach the controller of a host, log in and read the state, and says which of them failed',
+    access: 'admin',
+    rest: { method: 'POST', path: '/hosts/{host}/test' },
+    input: Type.Object({ host: hostName }),
+    output: Type.Object({ outcome: powerOutcome }),
+    failures: ['unknown-host', 'no-power-method'],
+  }),
+  listPowerDrivers: operation({
+    summary: 'The names of the power drivers there are',
+    access: 'admin',
+    rest: { method: 'GET', path: '/drivers' },
+    input: Type.Object({}),
+    output: Type.Object({ drivers: Type.Array(Type.String()) }),
+    failures: [],
+  }),
+}
+
+export const powerPort: Port<typeof powerOperations> = {
+  name: 'power',
+  summary: 'Power Port of HaDeS (platform control): switches machines',
+  namespace: 'urn:hades:power:1',
+  operations: powerOperations,
+}

@@ -1,0 +1,92 @@
+// The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
+import { Type } from 'typebox'
+import { operation, type Port } from './operation.ts'
+import { bytes, deploymentStep, failureCode, hostName, id, instructions, inventory, proof, words } from './types.ts'
+
+const deploymentOnly = { deployment: id }
+const answer = Type.Object({
+  action: words(['continue', 'stop']),
+  reason: Type.Optional(Type.String()),
+})
+
+export const serviceOperations = {
+  registerHost: operation({
+    summary: 'The agent presents its one-time boot token and its inventory, and gets its session key',
+    access: 'boot',
+    rest: { method: 'POST', path: '/register' },
+    input: Type.Object({
+      host: hostName,
+      agent: Type.String({
+        pattern: '^[0-9a-f-]{36}$',
+        description: 'A UUID the agent made at its start: the same agent may ask again, another may not',
+      }),
+      agentVersion: Type.String({ maxLength: 190 }),
+      inventory,
+    }),
+    output: Type.Object({ deployment: id, sessionKey: Type.String(), instructions }),
+    failures: ['token-refused', 'wrong-state', 'unknown-host'],
+  }),
+  getInstructions: operation({
+    summary: 'What the agent is to do now',
+    access: 'agent',
+    rest: { method: 'GET', path: '/deployments/{deployment}/instructions' },
+    input: Type.Object(deploymentOnly),
+    output: Type.Object({ instructions }),
+    failures: ['token-refused', 'unknown-deployment'],
+  }),
+  reportProgress: operation({
+    summary: 'Where the agent is; the answer says whether to go on',
+    access: 'agent',
+    rest: { method: 'POST', path: '/deployments/{deployment}/progress' },
+    input: Type.Object({
+      ...deploymentOnly,
+      step: deploymentStep,
+      doneBytes: bytes,
+      totalBytes: bytes,
+      bytesPerSecond: Type.Number({ minimum: 0 }),
+    }),
+    output: answer,
+    failures: ['token-refused', 'unknown-deployment'],
+  }),
+  reportEvent: operation({
+    summary: "A line for the host's timeline",
+    access: 'agent',
+    rest: { method: 'POST', path: '/deployments/{deployment}/events' },
+    input: Type.Object({
+      ...deploymentOnly,
+      kind: Type.String({ pattern: '^[a-z][a-z0-9.-]{0,63}$' }),
+      text: Type.String({ maxLength: 4000 }),
+    }),
+    output: answer,
+    failures: ['token-refused', 'unknown-deployment'],
+  }),
+  reportFailure: operation({
+    summary: 'The agent could not go on: in which step, why, and the tail of its log',
+    access: 'agent',
+    rest: { method: 'POST', path: '/deployments/{deployment}/failure' },
+    input: Type.Object({
+      ...deploymentOnly,
+      step: deploymentStep,
+      code: failureCode,
+      message: Type.Array(Type.String({ maxLength: 4000 }), { minItems: 1, maxItems: 8 }),
+      log: Type.String({ maxLength: 65_536 }),
+    }),
+    output: Type.Object({}),
+    failures: ['token-refused', 'unknown-deployment'],
+  }),
+  completeDeployment: operation({
+    summary: 'The disk is written and proven; the boot record is back at its default before this is answered',
+    access: 'agent',
+    rest: { method: 'POST', path: '/deployments/{deployment}/complete' },
+    input: Type.Object({ ...deploymentOnly, proof }),
+    output: answer,
+    failures: ['token-refused', 'unknown-deployment', 'wrong-state'],
+  }),
+}
+
+export const servicePort: Port<typeof serviceOperations> = {
+  name: 'service',
+  summary: 'Service Port of HaDeS: agents ask for instructions and report',
+  namespace: 'urn:hades:service:1',
+  operations: serviceOperations,
+}

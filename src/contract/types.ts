@@ -1,0 +1,326 @@
+// The data types that operations exchange. Only what XML Schema and JSON Schema can both say: strings, integers,
+// numbers, booleans, closed sets of words, objects and lists of objects or scalars. A `title` makes a type one with a
+// name in the WSDL and the OpenAPI document; what has the same title must be the same type.
+import { type Static, type TEnum, Type } from 'typebox'
+import { bootTargets } from '../model/boot.ts'
+import { deploymentStates, deploymentSteps, finalActions } from '../model/deployment.ts'
+import { failureCodes } from '../model/failure.ts'
+import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
+import { bootDevices, powerActions, powerStates } from '../model/power.ts'
+
+/** A closed set of words. */
+export function words<const W extends string>(
+  values: readonly W[],
+  options: { title?: string; description?: string } = {},
+): TEnum<W[]> {
+  return Type.Enum([...values], options)
+}
+
+export const hostName = Type.String({
+  title: 'HostName',
+  pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',
+  description: 'A host name: lower-case letters, digits and hyphens',
+})
+export const nodeset = Type.String({
+  title: 'Nodeset',
+  minLength: 1,
+  maxLength: 4000,
+  description: 'Hosts, as `n[001-072],!n013`; `*` is every host',
+})
+export const mac = Type.String({
+  title: 'Mac',
+  pattern: '^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$',
+  description: 'A MAC address, as 52:54:00:12:34:56',
+})
+export const ipv4 = Type.String({
+  title: 'Ipv4',
+  pattern: '^\\d{1,3}(\\.\\d{1,3}){3}$',
+  description: 'An IPv4 address',
+})
+export const dateTime = Type.String({ format: 'date-time' })
+export const id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
+export const bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Bytes' })
+export const imageReference = Type.String({
+  title: 'ImageReference',
+  maxLength: 190,
+  pattern: '^[a-z0-9][a-z0-9._-]*:[a-z0-9][a-z0-9._-]*$',
+  description: 'An image, as `name:version`',
+})
+export const setupReference = Type.String({
+  title: 'SetupReference',
+  maxLength: 190,
+  pattern: '^[a-z0-9][a-z0-9._-]*(:[0-9]+)?$',
+  description: 'A setup, as `name` (its newest version) or `name:version`',
+})
+export const sha256 = Type.String({ title: 'Sha256', pattern: '^[0-9a-f]{64}$' })
+const text = Type.String({ maxLength: 4000 })
+const label = Type.String({ maxLength: 190 })
+
+export const bootTarget = words(bootTargets, { title: 'BootTarget' })
+export const bootDevice = words(bootDevices, { title: 'BootDevice' })
+export const powerAction = words(powerActions, { title: 'PowerAction' })
+export const powerState = words(powerStates, { title: 'PowerState' })
+export const deploymentState = words(deploymentStates, { title: 'DeploymentState' })
+export const deploymentStep = words(deploymentSteps, { title: 'DeploymentStep' })
+export const loader = words(loaders, { title: 'Loader' })
+export const failureCode = words(failureCodes, { title: 'FailureCode' })
+
+/** What went wrong: the closed code, the sentences outermost first, and the input field at fault where there is one. */
+export const failureReport = Type.Object(
+  {
+    code: failureCode,
+    message: Type.Array(text),
+    at: Type.Optional(label),
+  },
+  { title: 'FailureReport' },
+)
+export type FailureReport = Static<typeof failureReport>
+
+export const networkInterface = Type.Object({ mac, ip: Type.Optional(ipv4) }, { title: 'NetworkInterface' })
+
+export const option = Type.Object({ name: label, value: label }, { title: 'Option' })
+
+/** `password` is taken and never given back. */
+export const powerMethod = Type.Object(
+  {
+    driver: label,
+    address: Type.Optional(label),
+    username: Type.Optional(label),
+    password: Type.Optional(Type.String({ maxLength: 190 })),
+    options: Type.Array(option, { maxItems: 32 }),
+  },
+  { title: 'PowerMethod' },
+)
+
+export const disk = Type.Object(
+  {
+    path: label,
+    sizeBytes: bytes,
+    sectorBytes: Type.Integer({ minimum: 512, maximum: 65536 }),
+    rotational: Type.Boolean(),
+    transport: Type.Optional(label),
+    model: Type.Optional(label),
+    serial: Type.Optional(label),
+    wwn: Type.Optional(label),
+    byPath: Type.Optional(label),
+  },
+  { title: 'Disk' },
+)
+export type Disk = Static<typeof disk>
+
+export const inventory = Type.Object(
+  {
+    firmware: words(['bios', 'uefi']),
+    cpuModel: label,
+    cpuCount: Type.Integer({ minimum: 1, maximum: 65536 }),
+    memoryBytes: bytes,
+    vendor: Type.Optional(label),
+    product: Type.Optional(label),
+    serial: Type.Optional(label),
+    uuid: Type.Optional(label),
+    kernel: Type.Optional(label),
+    disks: Type.Array(disk, { maxItems: 256 }),
+    interfaces: Type.Array(
+      Type.Object({
+        name: label,
+        mac,
+        driver: Type.Optional(label),
+        speedMbit: Type.Optional(Type.Integer({ minimum: 0, maximum: 10_000_000 })),
+        carrier: Type.Boolean(),
+      }),
+      { maxItems: 256 },
+    ),
+  },
+  { title: 'Inventory' },
+)
+export type Inventory = Static<typeof inventory>
+
+export const host = Type.Object(
+  {
+    name: hostName,
+    site: Type.Optional(label),
+    rack: Type.Optional(label),
+    loader,
+    setup: Type.Optional(setupReference),
+    interfaces: Type.Array(networkInterface, { maxItems: 32 }),
+    powerMethods: Type.Array(powerMethod, { maxItems: 8, description: 'The first is the current one' }),
+    bootTarget,
+    defaultTarget: bootTarget,
+    inventory: Type.Optional(inventory),
+    inventoryAt: Type.Optional(dateTime),
+    deployment: Type.Optional(id),
+    deploymentState: Type.Optional(deploymentState),
+  },
+  { title: 'Host' },
+)
+export type HostView = Static<typeof host>
+
+export const image = Type.Object(
+  {
+    reference: imageReference,
+    digest: sha256,
+    sizeBytes: bytes,
+    dataBytes: Type.Integer({ minimum: 0, description: 'Bytes of disk in frames that are not all zeros' }),
+    storedBytes: bytes,
+    publishedAt: dateTime,
+  },
+  { title: 'Image' },
+)
+export type ImageView = Static<typeof image>
+
+export const setupView = Type.Object(
+  {
+    name: label,
+    version: Type.Integer({ minimum: 1 }),
+    createdAt: dateTime,
+    images: Type.Array(imageReference),
+  },
+  { title: 'Setup' },
+)
+
+export const bootRecord = Type.Object(
+  {
+    host: hostName,
+    target: bootTarget,
+    defaultTarget: bootTarget,
+    deployment: Type.Optional(id),
+    changedAt: dateTime,
+  },
+  { title: 'BootRecord' },
+)
+
+export const task = Type.Object(
+  {
+    id,
+    kind: words(['publish-image']),
+    subject: label,
+    state: words(['running', 'done', 'failed']),
+    doneBytes: bytes,
+    totalBytes: Type.Optional(bytes),
+    failure: Type.Optional(failureReport),
+    startedAt: dateTime,
+    endedAt: Type.Optional(dateTime),
+  },
+  { title: 'Task' },
+)
+export type TaskView = Static<typeof task>
+
+/** Seconds spent in one step, in the order in which the steps began. */
+export const stepTime = Type.Object({ step: label, seconds: Type.Number({ minimum: 0 }) }, { title: 'StepTime' })
+
+export const proof = Type.Object(
+  {
+    imageDigest: sha256,
+    diskPath: label,
+    diskSerial: Type.Optional(label),
+    diskWwn: Type.Optional(label),
+    diskSizeBytes: bytes,
+    bytesFetched: bytes,
+    bytesWritten: bytes,
+    bytesZeroed: bytes,
+    bytesReadBack: bytes,
+    bootEntry: Type.Optional(label),
+    steps: Type.Array(stepTime, { maxItems: 64 }),
+  },
+  { title: 'Proof' },
+)
+export type Proof = Static<typeof proof>
+
+export const deployment = Type.Object(
+  {
+    id,
+    rollout: id,
+    host: hostName,
+    setup: setupReference,
+    state: deploymentState,
+    attempt: Type.Integer({ minimum: 0, description: 'How often the machine was told to boot the scout' }),
+    step: Type.Optional(deploymentStep),
+    waitingFor: Type.Optional(Type.String({ maxLength: 4000, description: 'What must happen next, in words' })),
+    doneBytes: bytes,
+    totalBytes: bytes,
+    bytesPerSecond: Type.Number({ minimum: 0 }),
+    startedAt: dateTime,
+    stateSince: dateTime,
+    deadlineAt: Type.Optional(dateTime),
+    endedAt: Type.Optional(dateTime),
+    failure: Type.Optional(failureReport),
+    failedStep: Type.Optional(label),
+    log: Type.Optional(Type.String({ maxLength: 65536, description: "The tail of the agent's log" })),
+    proof: Type.Optional(proof),
+    states: Type.Array(stepTime, { maxItems: 64 }),
+  },
+  { title: 'Deployment' },
+)
+export type DeploymentView = Static<typeof deployment>
+
+export const rollout = Type.Object(
+  {
+    id,
+    setup: setupReference,
+    startedAt: dateTime,
+    endedAt: Type.Optional(dateTime),
+    deployments: Type.Array(deployment),
+  },
+  { title: 'Rollout' },
+)
+export type RolloutView = Static<typeof rollout>
+
+export const event = Type.Object(
+  {
+    id,
+    at: dateTime,
+    source: label,
+    kind: label,
+    host: Type.Optional(hostName),
+    deployment: Type.Optional(id),
+    text,
+  },
+  { title: 'Event' },
+)
+export type EventView = Static<typeof event>
+
+export const powerOutcome = Type.Object(
+  {
+    host: hostName,
+    driver: Type.Optional(label),
+    state: Type.Optional(powerState),
+    confirmed: Type.Boolean({ description: 'The controller was asked again and said that it is so' }),
+    failure: Type.Optional(failureReport),
+  },
+  { title: 'PowerOutcome' },
+)
+export type PowerOutcome = Static<typeof powerOutcome>
+
+export const diskHint = Type.Object(
+  {
+    property: words(diskProperties),
+    operator: words(diskHintOperators),
+    value: label,
+  },
+  { title: 'DiskHint' },
+)
+
+/** What the agent is to do now. `work` is there when `action` is `deploy`. */
+export const instructions = Type.Object(
+  {
+    action: words(['deploy', 'stop']),
+    reason: Type.Optional(text),
+    reportEveryMs: Type.Integer({ minimum: 100, maximum: 60_000 }),
+    work: Type.Optional(
+      Type.Object({
+        deployment: id,
+        host: hostName,
+        diskHints: Type.Array(diskHint, { maxItems: 32 }),
+        image: Type.Object({
+          reference: imageReference,
+          digest: sha256,
+          manifestUrl: label,
+          imageUrl: label,
+        }),
+        finish: words(finalActions),
+      }),
+    ),
+  },
+  { title: 'Instructions' },
+)
+export type Instructions = Static<typeof instructions>

@@ -1,0 +1,269 @@
+// Deployments and rollouts. Every change of state is one guarded statement (`... where state = ...`): whoever comes late
+// changes nothing and is told so.
+import type { Selectable } from 'kysely'
+import { activeStates, type DeploymentState, type DeploymentStep, isActive } from '../model/deployment.ts'
+import { Failure } from '../model/failure.ts'
+import type { Db } from './open.ts'
+import type { DeploymentRow } from './schema.ts'
+
+export type Deployment = Selectable<DeploymentRow>
+
+/** A deployment with the names that people know it by. */
+export type NamedDeployment = Deployment & {
+  readonly host: string
+  readonly setup_name: string
+  readonly setup_version: number
+}
+
+export type StateTime = { readonly state: DeploymentState; readonly at: number }
+
+/** Writes a rollout and the deployments of its hosts, all `queued` and due at once. Call it in a transaction. */
+export async function addRollout(
+  db: Db,
+  rollout: { readonly setupId: number; readonly imageDigest: string; readonly hostIds: readonly number[] },
+  now: number,
+): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
+  const row = await db
+    .insertInto('rollouts')
+    .values({ setup_id: rollout.setupId, started_at: now })
+    .executeTakeFirstOrThrow()
+  const rolloutId = Number(row.insertId)
+  const deployments = new Map<number, number>()
+  for (const hostId of rollout.hostIds) {
+    const inserted = await db
+      .insertInto('deployments')
+      .values({
+        rollout_id: rolloutId,
+        host_id: hostId,
+        setup_id: rollout.setupId,
+        image_digest: rollout.imageDigest,
+        state: 'queued',
+        state_since: now,
+        started_at: now,
+        due_at: now,
+        attempt: 0,
+        done_bytes: 0,
+        total_bytes: 0,
+        bytes_per_second: 0,
+        waiting_for: 'its turn',
+        history: JSON.stringify([{ state: 'queued', at: now } satisfies StateTime]),
+        lease_until: 0,
+      })
+      .executeTakeFirstOrThrow()
+    deployments.set(hostId, Number(inserted.insertId))
+  }
+  return { rolloutId, deployments }
+}
+
+function named(db: Db) {
+  return db
+    .selectFrom('deployments')
+    .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
+    .innerJoin('setups', 'setups.id', 'deployments.setup_id')
+    .selectAll('deployments')
+    .select(['hosts.name as host', 'setups.name as setup_name', 'setups.version as setup_version'])
+}
+
+/** The deployment; Failure `unknown-deployment`. */
+export async function findDeployment(db: Db, id: number): Promise<NamedDeployment> {
+  const row = await named(db).where('deployments.id', '=', id).executeTakeFirst()
+  if (!row) throw new Failure('unknown-deployment', `there is no deployment ${id}`, { at: 'deployment' })
+  return row
+}
+
+/** The deployments of rollouts, in order of their hosts' names. */
+export async function deploymentsOf(db: Db, rolloutIds: readonly number[]): Promise<NamedDeployment[]> {
+  return await named(db).where('rollout_id', 'in', rolloutIds).orderBy('hosts.name').execute()
+}
+
+/** The deployment under way of each of these hosts, by host id. */
+export async function activeDeployments(db: Db, hostIds?: readonly number[]): Promise<Map<number, NamedDeployment>> {
+  const rows = await named(db)
+    .where('state', 'in', activeStates)
+    .$if(hostIds !== undefined && hostIds.length <= 500, (query) => query.where('host_id', 'in', hostIds ?? []))
+    .execute()
+  return new Map(rows.map((row) => [row.host_id, row]))
+}
+
+/** The newest deployment of each of these hosts, ended or not, by host id. */
+export async function newestDeployments(
+  db: Db,
+  hostIds: readonly number[],
+): Promise<Map<number, { id: number; state: DeploymentState }>> {
+  const rows = await db
+    .selectFrom('deployments')
+    .select(['id', 'host_id', 'state'])
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('deployments')
+        .select(eb.fn.max('id').as('newest'))
+        .$if(hostIds.length <= 500, (query) => query.where('host_id', 'in', hostIds.length > 0 ? hostIds : [-1]))
+        .groupBy('host_id'),
+    )
+    .execute()
+  return new Map(rows.map((row) => [row.host_id, row]))
+}
+
+export async function findRollout(db: Db, id: number): Promise<{ id: number; started_at: number; setup_id: number }> {
+  const row = await db.selectFrom('rollouts').selectAll().where('id', '=', id).executeTakeFirst()
+  if (!row) throw new Failure('unknown-rollout', `there is no rollout ${id}`, { at: 'rollout' })
+  return row
+}
+
+/** Rollouts, newest first. */
+export async function listRollouts(
+  db: Db,
+  limit: number,
+): Promise<{ id: number; started_at: number; setup_id: number }[]> {
+  return await db.selectFrom('rollouts').selectAll().orderBy('id', 'desc').limit(limit).execute()
+}
+
+/** How many deployments are in each state. */
+export async function countStates(db: Db): Promise<{ state: DeploymentState; count: number }[]> {
+  return await db
+    .selectFrom('deployments')
+    .select((eb) => ['state', eb.fn.countAll<number>().as('count')])
+    .groupBy('state')
+    .execute()
+}
+
+/** Columns that a change of state may bring along. */
+export type Change = Partial<
+  Pick<
+    Deployment,
+    | 'due_at'
+    | 'deadline_at'
+    | 'attempt'
+    | 'boot_nonce'
+    | 'agent'
+    | 'heard_at'
+    | 'step'
+    | 'done_bytes'
+    | 'total_bytes'
+    | 'bytes_per_second'
+    | 'waiting_for'
+    | 'failure'
+    | 'failed_step'
+    | 'log'
+    | 'proof'
+  >
+>
+
+/**
+ * Moves a deployment from the state and attempt it was read in to `to`. False when it is no longer there: someone else
+ * was first, and the caller must not act on what it had read.
+ */
+export async function moveDeployment(
+  db: Db,
+  from: Pick<Deployment, 'id' | 'state' | 'attempt' | 'history'>,
+  to: DeploymentState,
+  change: Change,
+  now: number,
+): Promise<boolean> {
+  const ended = !isActive(to)
+  // Readers of our own JSON: `addRollout` and this function are its only writers.
+  const history = [...(JSON.parse(from.history) as StateTime[]), { state: to, at: now }]
+  const result = await db
+    .updateTable('deployments')
+    .set({
+      ...change,
+      state: to,
+      state_since: now,
+      history: JSON.stringify(history),
+      ...(ended ? { ended_at: now, deadline_at: null, waiting_for: null } : {}),
+    })
+    .where('id', '=', from.id)
+    .where('state', '=', from.state)
+    .where('attempt', '=', from.attempt)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}
+
+/** Changes a deployment without changing its state, if it is still in that state and attempt. */
+export async function changeDeployment(
+  db: Db,
+  from: Pick<Deployment, 'id' | 'state' | 'attempt'>,
+  change: Change,
+): Promise<boolean> {
+  const result = await db
+    .updateTable('deployments')
+    .set(change)
+    .where('id', '=', from.id)
+    .where('state', '=', from.state)
+    .where('attempt', '=', from.attempt)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}
+
+/**
+ * Takes up to `limit` deployments that are due, for `owner` alone until `until`. A row whose owner died is taken by the
+ * next one when its lease runs out.
+ */
+export async function claimDue(
+  db: Db,
+  claim: { readonly owner: string; readonly until: number; readonly limit: number },
+  now: number,
+): Promise<NamedDeployment[]> {
+  const due = await db
+    .selectFrom('deployments')
+    .select('id')
+    .where('state', 'in', activeStates)
+    .where('due_at', '<=', now)
+    .where('lease_until', '<=', now)
+    .orderBy('due_at')
+    .limit(claim.limit)
+    .execute()
+  const claimed: NamedDeployment[] = []
+  for (const { id } of due) {
+    const result = await db
+      .updateTable('deployments')
+      .set({ lease_owner: claim.owner, lease_until: claim.until })
+      .where('id', '=', id)
+      .where('lease_until', '<=', now)
+      .where('state', 'in', activeStates)
+      .executeTakeFirst()
+    if (result.numUpdatedRows === 1n) claimed.push(await findDeployment(db, id))
+  }
+  return claimed
+}
+
+/** Gives a claimed deployment back, to be looked at again at `dueAt`. */
+export async function releaseClaim(db: Db, id: number, owner: string, dueAt: number): Promise<void> {
+  await db
+    .updateTable('deployments')
+    .set({ lease_owner: null, lease_until: 0, due_at: dueAt })
+    .where('id', '=', id)
+    .where('lease_owner', '=', owner)
+    .execute()
+}
+
+/** Frees what a process of this name left claimed: it starts anew and cannot still be working on them. */
+export async function releaseClaimsOf(db: Db, owner: string): Promise<void> {
+  await db
+    .updateTable('deployments')
+    .set({ lease_owner: null, lease_until: 0 })
+    .where('lease_owner', '=', owner)
+    .execute()
+}
+
+/** What an agent says of its progress, if its deployment still runs. */
+export async function recordProgress(
+  db: Db,
+  id: number,
+  progress: { step: DeploymentStep; doneBytes: number; totalBytes: number; bytesPerSecond: number },
+  now: number,
+): Promise<boolean> {
+  const result = await db
+    .updateTable('deployments')
+    .set({
+      step: progress.step,
+      done_bytes: progress.doneBytes,
+      total_bytes: progress.totalBytes,
+      bytes_per_second: progress.bytesPerSecond,
+      heard_at: now,
+    })
+    .where('id', '=', id)
+    .where('state', '=', 'deploying')
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}

@@ -1,0 +1,99 @@
+// Events: the timeline of each host, append-only. Rows are written in the order in which things were seen.
+import type { Db } from './open.ts'
+
+/** Longer texts are cut: an event is a line, and machines on the boot network can send anything. */
+const textMax = 2000
+
+export type NewEvent = {
+  readonly source: string
+  readonly kind: string
+  readonly text: string
+  readonly hostId?: number | undefined
+  readonly deploymentId?: number | undefined
+}
+
+/** Appends an event. */
+export async function addEvent(db: Db, event: NewEvent, now: number): Promise<void> {
+  await db
+    .insertInto('events')
+    .values({
+      at: now,
+      source: event.source,
+      kind: event.kind,
+      host_id: event.hostId ?? null,
+      deployment_id: event.deploymentId ?? null,
+      text: event.text.length > textMax ? `${event.text.slice(0, textMax)}…` : event.text,
+    })
+    .execute()
+}
+
+export type StoredEvent = {
+  readonly id: number
+  readonly at: number
+  readonly source: string
+  readonly kind: string
+  readonly host: string | null
+  readonly deployment_id: number | null
+  readonly text: string
+}
+
+/** Events after `after`, oldest first; with `newest` the last `limit` of them. */
+export async function listEvents(
+  db: Db,
+  which: {
+    readonly hostIds?: readonly number[] | undefined
+    readonly deploymentId?: number | undefined
+    readonly after?: number | undefined
+    readonly newest?: boolean | undefined
+    readonly limit: number
+  },
+): Promise<StoredEvent[]> {
+  const rows = await db
+    .selectFrom('events')
+    .leftJoin('hosts', 'hosts.id', 'events.host_id')
+    .select(['events.id', 'events.at', 'source', 'kind', 'hosts.name as host', 'deployment_id', 'text'])
+    .$if(which.hostIds !== undefined, (query) => query.where('host_id', 'in', which.hostIds ?? []))
+    .$if(which.deploymentId !== undefined, (query) => query.where('deployment_id', '=', which.deploymentId ?? null))
+    .$if(which.after !== undefined, (query) => query.where('events.id', '>', which.after ?? 0))
+    .orderBy('events.id', which.newest ? 'desc' : 'asc')
+    .limit(which.limit)
+    .execute()
+  return which.newest ? rows.reverse() : rows
+}
+
+/** The newest event of a deployment since a moment, of one of these sources. */
+export async function lastEventOf(
+  db: Db,
+  deploymentId: number,
+  since: number,
+  sources: readonly string[],
+): Promise<{ at: number; source: string; kind: string; text: string } | undefined> {
+  return await db
+    .selectFrom('events')
+    .select(['at', 'source', 'kind', 'text'])
+    .where('deployment_id', '=', deploymentId)
+    .where('at', '>=', since)
+    .where('source', 'in', sources)
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+/** When a host, or a deployment, last had an event of this kind since a moment; undefined when it had none. */
+export async function lastEventAt(
+  db: Db,
+  of: { readonly hostId: number } | { readonly deploymentId: number },
+  kind: string,
+  since: number,
+): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('events')
+    .select('at')
+    .where((eb) => ('hostId' in of ? eb('host_id', '=', of.hostId) : eb('deployment_id', '=', of.deploymentId)))
+    .where('kind', '=', kind)
+    .where('at', '>=', since)
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.at
+}

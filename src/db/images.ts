@@ -1,0 +1,79 @@
+// Published images: a name and version for a digest in the library.
+import type { Selectable } from 'kysely'
+import { activeStates } from '../model/deployment.ts'
+import { Failure } from '../model/failure.ts'
+import { formatImageReference, type ImageReference } from '../model/image.ts'
+import type { Db } from './open.ts'
+import type { ImageRow } from './schema.ts'
+
+export type Image = Selectable<ImageRow>
+
+/** The image, or undefined when none has this name and version. */
+export async function lookUpImage(db: Db, { name, version }: ImageReference): Promise<Image | undefined> {
+  return await db
+    .selectFrom('images')
+    .selectAll()
+    .where('name', '=', name)
+    .where('version', '=', version)
+    .executeTakeFirst()
+}
+
+/** The image; Failure `unknown-image`. */
+export async function findImage(db: Db, reference: ImageReference): Promise<Image> {
+  const image = await lookUpImage(db, reference)
+  if (!image)
+    throw new Failure('unknown-image', `there is no image ${formatImageReference(reference)}`, { at: 'reference' })
+  return image
+}
+
+export async function listImages(db: Db): Promise<Image[]> {
+  return await db.selectFrom('images').selectAll().orderBy('name').orderBy('version').execute()
+}
+
+/** Names a digest. Failure `already-exists`: a version is never given another content. */
+export async function addImage(db: Db, image: Omit<Image, 'id'>): Promise<void> {
+  if (await lookUpImage(db, image)) {
+    throw new Failure('already-exists', `there is an image ${formatImageReference(image)} already`, { at: 'reference' })
+  }
+  await db.insertInto('images').values(image).execute()
+}
+
+/** Removes the name; true when no other name has the same digest, so that the files may go too. */
+export async function removeImage(db: Db, image: Image): Promise<boolean> {
+  await db.deleteFrom('images').where('id', '=', image.id).execute()
+  const other = await db.selectFrom('images').select('id').where('digest', '=', image.digest).executeTakeFirst()
+  return other === undefined
+}
+
+/** What needs an image, in words: setups that name it (newest versions), deployments under way. */
+export async function usersOfImage(db: Db, image: Image): Promise<string[]> {
+  const setups = await db
+    .selectFrom('setup_images')
+    .innerJoin('setups', 'setups.id', 'setup_images.setup_id')
+    .select(['setups.name', 'setups.version'])
+    .where('image_name', '=', image.name)
+    .where('image_version', '=', image.version)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('setups as newer')
+            .select('newer.id')
+            .whereRef('newer.name', '=', 'setups.name')
+            .whereRef('newer.version', '>', 'setups.version'),
+        ),
+      ),
+    )
+    .execute()
+  const deployments = await db
+    .selectFrom('deployments')
+    .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
+    .select('hosts.name')
+    .where('image_digest', '=', image.digest)
+    .where('state', 'in', activeStates)
+    .execute()
+  return [
+    ...setups.map((setup) => `setup ${setup.name}:${setup.version}`),
+    ...deployments.map((deployment) => `the deployment of ${deployment.name}`),
+  ]
+}

@@ -1,0 +1,142 @@
+// The tables, as types. Times are milliseconds since 1970 (UTC), JSON is text, booleans are 0 or 1: the same on SQLite
+// and on MariaDB. migrations/ makes the tables; nothing else may.
+import type { Generated } from 'kysely'
+import type { BootTarget } from '../model/boot.ts'
+import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
+import type { Loader } from '../model/host.ts'
+
+export type Schema = {
+  hosts: HostRow
+  interfaces: InterfaceRow
+  power_methods: PowerMethodRow
+  inventories: InventoryRow
+  images: ImageRow
+  setups: SetupRow
+  setup_images: SetupImageRow
+  boot_records: BootRecordRow
+  rollouts: RolloutRow
+  deployments: DeploymentRow
+  events: EventRow
+  tasks: TaskRow
+}
+
+export type HostRow = {
+  id: Generated<number>
+  name: string
+  site: string | null
+  rack: string | null
+  loader: Loader
+  setup: string | null
+  created_at: number
+}
+
+export type InterfaceRow = {
+  id: Generated<number>
+  host_id: number
+  /** Lower case, colons. */
+  mac: string
+  ip: string | null
+}
+
+/** The method with the lowest position is the current one. */
+export type PowerMethodRow = {
+  id: Generated<number>
+  host_id: number
+  position: number
+  driver: string
+  address: string
+  username: string
+  /** Sealed with the key that lies outside the database. */
+  sealed_password: string
+  options: string
+}
+
+export type InventoryRow = { host_id: number; at: number; json: string }
+
+export type ImageRow = {
+  id: Generated<number>
+  name: string
+  version: string
+  digest: string
+  size_bytes: number
+  data_bytes: number
+  stored_bytes: number
+  published_at: number
+}
+
+export type SetupRow = { id: Generated<number>; name: string; version: number; xml: string; created_at: number }
+
+/** Which images a setup names, so that "who uses it" is one look-up. */
+export type SetupImageRow = { setup_id: number; image_name: string; image_version: string }
+
+/** What a host boots: one row a host, read at the moment the machine asks. */
+export type BootRecordRow = {
+  host_id: number
+  target: BootTarget
+  default_target: BootTarget
+  deployment_id: number | null
+  changed_at: number
+}
+
+export type RolloutRow = { id: Generated<number>; setup_id: number; started_at: number }
+
+export type DeploymentRow = {
+  id: Generated<number>
+  rollout_id: number
+  host_id: number
+  setup_id: number
+  /** What the image reference meant when the rollout began. */
+  image_digest: string
+  state: DeploymentState
+  state_since: number
+  started_at: number
+  ended_at: number | null
+  /** When the engine looks at the row again, whatever happens. */
+  due_at: number
+  deadline_at: number | null
+  attempt: number
+  /** A random word that this attempt's boot token is derived from. */
+  boot_nonce: string | null
+  /** The agent that used the token: it may ask again, no other may. */
+  agent: string | null
+  /** Last sign of life: a boot request while booting, a report while deploying. */
+  heard_at: number | null
+  step: DeploymentStep | null
+  done_bytes: number
+  total_bytes: number
+  bytes_per_second: number
+  waiting_for: string | null
+  failure: string | null
+  failed_step: string | null
+  log: string | null
+  proof: string | null
+  /** When each state was entered, as JSON `[{state, at}]`. */
+  history: string
+  /** Who works on the row, and until when nobody else may. */
+  lease_owner: string | null
+  lease_until: number
+}
+
+export type EventRow = {
+  id: Generated<number>
+  at: number
+  source: string
+  kind: string
+  host_id: number | null
+  deployment_id: number | null
+  text: string
+}
+
+export type TaskRow = {
+  id: Generated<number>
+  kind: 'publish-image'
+  subject: string
+  state: 'running' | 'done' | 'failed'
+  done_bytes: number
+  total_bytes: number | null
+  failure: string | null
+  started_at: number
+  ended_at: number | null
+  /** The process that works on it; a new process finds the ones that died with theirs. */
+  owner: string
+}

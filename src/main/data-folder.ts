@@ -1,0 +1,59 @@
+// The service's data folder: database, image library, the key that seals secrets, the control token. Made at first start,
+// for its owner alone.
+import { randomBytes } from 'node:crypto'
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join, resolve } from 'node:path'
+import { Keyring } from '../lib/seal.ts'
+import { Secret } from '../lib/secret.ts'
+
+export type DataFolder = {
+  readonly path: string
+  readonly database: string
+  readonly library: string
+  readonly socket: string
+  readonly tokenFile: string
+  readonly keyring: Keyring
+  readonly adminToken: Secret
+  /** Names the process that works on this folder, the same after a restart. */
+  readonly owner: string
+}
+
+/** Opens the folder, and makes what is missing in it. */
+export async function openDataFolder(folder: string): Promise<DataFolder> {
+  const path = resolve(folder)
+  await mkdir(path, { recursive: true, mode: 0o700 })
+  const key = await readOrMake(join(path, 'secrets.key'), () => Keyring.randomKey().toString('base64'))
+  const tokenFile = join(path, 'admin.token')
+  return {
+    path,
+    database: join(path, 'hades.db'),
+    library: join(path, 'images'),
+    socket: join(path, 'control.sock'),
+    tokenFile,
+    keyring: new Keyring(Buffer.from(key, 'base64')),
+    adminToken: new Secret(await readOrMake(tokenFile, () => randomBytes(24).toString('base64url'))),
+    owner: `${hostname()}:${path}`,
+  }
+}
+
+/** The file's text; a new file is whole or not there, whoever is killed meanwhile. */
+async function readOrMake(file: string, make: () => string): Promise<string> {
+  const read = async (): Promise<string> => (await readFile(file, 'utf8')).trim()
+  try {
+    return await read()
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+  }
+  const draft = `${file}.${randomBytes(6).toString('hex')}`
+  try {
+    await writeFile(draft, `${make()}\n`, { mode: 0o600, flush: true })
+    await link(draft, file).catch((error: unknown) => {
+      // Another process was first: its file counts.
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+    })
+  } finally {
+    await rm(draft, { force: true })
+  }
+  return await read()
+}

@@ -1,0 +1,221 @@
+// `hades up`: all services in one process on SQLite. Reads its options, opens, wires, serves, closes; nothing else.
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { execa } from 'execa'
+import pino from 'pino'
+import { startDhcpServer } from '../boot/dhcp-server.ts'
+import { addBootRoutes, addOriginRoutes } from '../boot/http-boot.ts'
+import { bootRecorder } from '../boot/record.ts'
+import { bootResolver, type ScoutFiles } from '../boot/resolve.ts'
+import { startTftpServer } from '../boot/tftp-server.ts'
+import { inProcess } from '../client/client.ts'
+import { controlPort } from '../contract/control.ts'
+import { powerPort } from '../contract/power.ts'
+import { servicePort } from '../contract/service.ts'
+import { bootByMac } from '../db/boot.ts'
+import { openDatabase } from '../db/open.ts'
+import { startEngine } from '../deploy/engine.ts'
+import { openLibrary } from '../image/library.ts'
+import { Failure } from '../model/failure.ts'
+import { controlHandlers } from '../operations/control.ts'
+import { failInterruptedTasks } from '../operations/images.ts'
+import { powerHandlers } from '../operations/power.ts'
+import { serviceHandlers } from '../operations/service.ts'
+import { version } from '../operations/version.ts'
+import type { World } from '../operations/world.ts'
+import { served } from '../ports/dispatch.ts'
+import { authenticateByToken, servePorts } from '../ports/http.ts'
+import { type DataFolder, openDataFolder } from './data-folder.ts'
+
+export type UpOptions = {
+  readonly data: string
+  /** Our address on the machines' network; without it no machine is served. */
+  readonly address: string | undefined
+  readonly httpPort: number
+  readonly tftpPort: number
+  readonly dhcp: 'full' | 'off'
+  readonly router: string | undefined
+  /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
+  readonly controlHost: string
+  readonly controlPort: number
+  readonly loaders: string
+  readonly scout: string
+  /** A file with one line of authorized_keys for the scout's SSH. */
+  readonly scoutKey: string | undefined
+  readonly logLevel: string
+}
+
+export type Hadesd = { readonly close: () => Promise<void> }
+
+/** What closes what was opened, the last first. */
+class Closing {
+  readonly #steps: (() => Promise<void>)[] = []
+
+  add(step: () => Promise<void>): void {
+    this.#steps.unshift(step)
+  }
+
+  async close(): Promise<void> {
+    for (const step of this.#steps.splice(0)) await step()
+  }
+}
+
+/** Starts all services; prints where they listen. Throws Failure for what the operator can mend. */
+export async function startHadesd(options: UpOptions): Promise<Hadesd> {
+  const log = pino({ level: options.logLevel, redact: ['password', '*.password'] }, pino.destination(2))
+  const folder = await openDataFolder(options.data)
+  const closing = new Closing()
+  try {
+    const db = await openDatabase(folder.database)
+    closing.add(() => db.destroy())
+    const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
+    const world: World = {
+      db,
+      keyring: folder.keyring,
+      library: await openLibrary(folder.library),
+      log,
+      now: Date.now,
+      owner: folder.owner,
+      startedAt: Date.now(),
+      bootBase,
+      services: servicesOf(options, folder),
+    }
+    await failInterruptedTasks(world)
+    const power = powerHandlers(world)
+    // The boot services first: a port that is taken must fail before any machine is switched.
+    if (options.address !== undefined) await serveMachines(world, options, options.address, closing)
+    const engine = await startEngine({ ...world, power: inProcess(powerPort, power) })
+    closing.add(() => engine.close())
+    const server = await servePorts({
+      ports: [served(controlPort, controlHandlers(world)), served(powerPort, power)],
+      listen: [{ socketPath: folder.socket }, { host: options.controlHost, port: options.controlPort }],
+      authenticate: authenticateByToken(folder.adminToken),
+      log,
+      version,
+    })
+    closing.add(() => server.close())
+    log.info({ services: world.services, data: folder.path }, 'HaDeS is up')
+    return { close: () => closing.close() }
+  } catch (error) {
+    await closing.close()
+    throw error
+  }
+}
+
+function servicesOf(options: UpOptions, folder: DataFolder): World['services'] {
+  const { address, httpPort, tftpPort } = options
+  const control = `http://${options.controlHost}:${options.controlPort}, ${folder.socket}`
+  return [
+    { name: 'control', listens: control },
+    ...(address === undefined
+      ? []
+      : [
+          { name: 'service', listens: `http://${address}:${httpPort}` },
+          { name: 'tftp', listens: `${address}:${tftpPort}` },
+          ...(options.dhcp === 'full' ? [{ name: 'dhcp', listens: `${address}:67` }] : []),
+        ]),
+  ]
+}
+
+/** Everything that machines talk to: DHCP, TFTP, HTTP boot, the Service Port and the images. */
+async function serveMachines(world: World, options: UpOptions, address: string, closing: Closing): Promise<void> {
+  const { db, log, now, keyring, bootBase, library } = world
+  const recorder = bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost'))
+  const resolveBoot = bootResolver({
+    db,
+    keyring,
+    loaderFolder: resolve(options.loaders),
+    scout: await readScout(options.scout),
+    httpBase: bootBase,
+    scoutArgs: await scoutArgs(options.scoutKey),
+    onScript: recorder.script,
+  })
+  closing.add(() => recorder.settled())
+  const server = await servePorts({
+    ports: [served(servicePort, serviceHandlers(world))],
+    listen: [{ host: address, port: options.httpPort }],
+    authenticate: ({ token, address: peer }) =>
+      token === undefined ? undefined : { kind: 'bearer', token, address: peer },
+    log,
+    version,
+    routes: [(app) => addBootRoutes(app, resolveBoot, recorder.http), (app) => addOriginRoutes(app, library.folder)],
+  })
+  closing.add(() => server.close())
+  const tftp = await startTftpServer({ address, port: options.tftpPort, resolve: resolveBoot, onEvent: recorder.tftp })
+  closing.add(() => tftp.close())
+  if (options.dhcp === 'off') return
+  const dhcp = await startDhcpServer({
+    mode: 'full',
+    config: {
+      serverAddress: address,
+      prefixLength: await prefixLengthOf(address),
+      router: options.router,
+      leaseSeconds: 3600,
+      httpBase: bootBase,
+      tftpServer: address,
+    },
+    lookup: async (mac) => {
+      const view = await bootByMac(db, mac)
+      if (!view || view.ip === null) return undefined
+      return { host: view.host, hostId: view.hostId, address: view.ip, bootTarget: view.target, loader: view.loader }
+    },
+    onEvent: (event) => {
+      if (event.kind === 'dhcp.failed') log.error({ err: event.cause, text: event.text }, 'a DHCP request failed')
+      recorder.dhcp(event)
+    },
+  })
+  closing.add(() => dhcp.close())
+}
+
+/**
+ * The prefix of the network that this machine has `address` in. Failure when it has no such address. Node's own list leaves
+ * out interfaces whose link is down, as a bridge is before the first machine is switched on; iproute2 does not.
+ */
+async function prefixLengthOf(address: string): Promise<number> {
+  const { stdout } = await execa('ip', ['-json', '-4', 'address', 'show'])
+  const interfaces = JSON.parse(stdout) as readonly {
+    readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[]
+  }[]
+  for (const { addr_info = [] } of interfaces) {
+    const found = addr_info.find(({ local }) => local === address)
+    if (found?.prefixlen !== undefined) return found.prefixlen
+  }
+  throw new Failure('bad-input', `this machine has no address ${address}`, { at: '--address' })
+}
+
+async function readScout(folder: string): Promise<ScoutFiles> {
+  const file = join(resolve(folder), 'scout.json')
+  try {
+    const { files } = JSON.parse(await readFile(file, 'utf8')) as {
+      files: Readonly<Record<string, { sha256: string }>>
+    }
+    const sha256 = files['stage2.squashfs']?.sha256
+    if (sha256 === undefined) throw new Error('it names no stage2.squashfs')
+    return { folder: resolve(folder), stage2Sha256: sha256 }
+  } catch (cause) {
+    throw new Failure('bad-input', `there is no scout in ${folder}: build it with \`make build\``, {
+      cause,
+      at: '--scout',
+    })
+  }
+}
+
+async function scoutArgs(keyFile: string | undefined): Promise<string[]> {
+  if (keyFile === undefined) return []
+  const line = (await readFile(keyFile, 'utf8')).trim()
+  return [`hades.ssh_key=${Buffer.from(line).toString('base64url')}`]
+}
+
+/** Runs until a signal ends it; a second one ends it at once. */
+export async function runHadesd(options: UpOptions): Promise<void> {
+  const hadesd = await startHadesd(options)
+  await new Promise<void>((done) => {
+    const stop = (signal: NodeJS.Signals): void => {
+      process.once(signal, () => process.exit(130))
+      done()
+    }
+    process.once('SIGTERM', stop)
+    process.once('SIGINT', stop)
+  })
+  await hadesd.close()
+}

@@ -1,0 +1,52 @@
+// The commands that start services. What a command does not need is not loaded.
+import { join } from 'node:path'
+import { type Command, Option } from 'commander'
+import { execa } from 'execa'
+import type { GlobalOptions } from '../cli/session.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+
+const number = (text: string): number => Number(text)
+
+/** An option whose default lies beside the program, wherever that is installed. */
+function folder(flags: string, description: string, within: string): Option {
+  return new Option(flags, description).default(join(root, within), `${within} of the program`)
+}
+
+/** Adds `up` and the like to the program. */
+export function addServices(program: Command): void {
+  program
+    .command('up')
+    .description('starts all services in this process, on SQLite; makes its data folder at first start')
+    .option('--address <ip>', "this machine's address on the machines' network; without it no machine is served")
+    .option('--http-port <port>', 'boot files, images and the Service Port', number, 7780)
+    .option('--tftp-port <port>', 'TFTP', number, 69)
+    .addOption(new Option('--dhcp <mode>', 'DHCP server').choices(['full', 'off']).default('full'))
+    .option('--router <ip>', 'the default route that DHCP gives')
+    .option('--control-host <ip>', 'where the Control Port listens', '127.0.0.1')
+    .option('--control-port <port>', 'and on which port', number, 7700)
+    .addOption(folder('--loaders <folder>', 'the boot loaders', join('build', 'loaders')))
+    .addOption(folder('--scout <folder>', 'the scout', join('build', 'scout', 'current')))
+    .option('--scout-key <file>', 'a line of authorized_keys: lets its owner into the scout by SSH, port 2222')
+    .addOption(
+      new Option('--log-level <level>', 'what is logged').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    )
+    .action(async (_options, command: Command) => {
+      const { runHadesd } = await import('./hadesd.ts')
+      await runHadesd(command.optsWithGlobals<GlobalOptions & Parameters<typeof runHadesd>[0]>())
+    })
+  program
+    .command('lab')
+    .description('virtual machines with firmware, disks and controllers in a network of their own')
+    .helpOption(false)
+    .allowUnknownOption()
+    .argument('[args...]')
+    .action(async (args: string[]) => {
+      // A program of its own: its machines and its user are on this computer, whatever service is talked to.
+      const lab = await execa(process.execPath, [join(root, 'lab', 'lab.ts'), ...args], {
+        stdio: 'inherit',
+        reject: false,
+      })
+      process.exitCode = lab.exitCode ?? 1
+    })
+}

@@ -1,0 +1,38 @@
+// One host's part of a rollout: its states, what each waits for and for how long, and which change may follow which.
+
+/**
+ * In order: `queued` (nothing asked yet), `powering` (the controller is being asked), `booting` (waiting for the agent to
+ * register), `deploying` (the agent is at work and reports), `rebooting` (the agent has handed over; the new system has
+ * not been observed yet), and the three ends.
+ */
+export const deploymentStates = [
+  'queued',
+  'powering',
+  'booting',
+  'deploying',
+  'rebooting',
+  'done',
+  'failed',
+  'cancelled',
+] as const
+export type DeploymentState = (typeof deploymentStates)[number]
+
+export const activeStates = ['queued', 'powering', 'booting', 'deploying', 'rebooting'] as const
+export type ActiveState = (typeof activeStates)[number]
+
+export function isActive(state: DeploymentState): state is ActiveState {
+  return (activeStates as readonly DeploymentState[]).includes(state)
+}
+
+/** What the agent does while a deployment is `deploying`. */
+export const deploymentSteps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'finish'] as const
+export type DeploymentStep = (typeof deploymentSteps)[number]
+
+/** What the agent does when the disk is proven. */
+export const finalActions = ['reboot', 'poweroff'] as const
+export type FinalAction = (typeof finalActions)[number]
+
+/** Which operation is allowed in which state; handlers, CLI and dashboard all read this table. */
+export const allowedIn = {
+  cancel: activeStates,
+} satisfies Record<string, readonly DeploymentState[]>

@@ -1,0 +1,195 @@
+// The setup document: what a host is to become, parsed from XML and checked against our schema. Document types, entities
+// and processing instructions are refused before any parser that understands them sees the text.
+import { type ErrorDetail, ParseOption, XmlDocument, type XmlElement, XmlLibError, XsdValidator } from 'libxml2-wasm'
+import { SaxesParser } from 'saxes'
+import type { BootTarget } from './boot.ts'
+import type { FinalAction } from './deployment.ts'
+import { Failure } from './failure.ts'
+import type { DiskHint, DiskHintOperator, DiskProperty } from './host.ts'
+import type { ImageReference } from './image.ts'
+import { setupNamespace, setupSchema } from './setup-schema.ts'
+
+/** How the new system is seen to run. */
+export type Probe =
+  | { readonly kind: 'dhcp' }
+  | { readonly kind: 'tcp'; readonly port: number; readonly expect: string | undefined }
+  | { readonly kind: 'none' }
+
+export type Setup = {
+  readonly name: string
+  readonly disk: { readonly hints: readonly DiskHint[]; readonly image: ImageReference }
+  readonly finish: { readonly action: FinalAction; readonly target: BootTarget }
+  readonly probe: Probe
+  readonly deadlines: SetupDeadlines
+}
+
+export type SetupDeadlines = {
+  /** From power-on to the agent's registration, each attempt. */
+  readonly bootMs: number
+  /** From registration to the proven disk. */
+  readonly deployMs: number
+  /** From the agent's reboot to the observed new system. */
+  readonly observeMs: number
+  /** How often the machine is told to boot the scout before the deployment fails. */
+  readonly attempts: number
+}
+
+/** Generous enough for servers that take ten minutes to test their memory. */
+export const defaultDeadlines: SetupDeadlines = {
+  bootMs: 20 * 60_000,
+  deployMs: 4 * 3_600_000,
+  observeMs: 20 * 60_000,
+  attempts: 3,
+}
+
+/** The longest setup document that is read, in characters. */
+export const setupLengthMax = 262_144
+
+/**
+ * Parses and checks a setup document. Throws Failure `setup-invalid` with the line and the element or attribute at fault
+ * in its text and, as `at`, `line N`.
+ */
+export function parseSetup(xml: string): Setup {
+  if (xml.length > setupLengthMax) throw invalid(1, `the document is longer than ${setupLengthMax} characters`)
+  refuseDangerous(xml)
+  const options = { option: ParseOption.XML_PARSE_NONET | ParseOption.XML_PARSE_NO_XXE }
+  try {
+    using document = XmlDocument.fromString(xml, options)
+    using schema = XmlDocument.fromString(setupSchema)
+    using validator = XsdValidator.fromDoc(schema)
+    validator.validate(document)
+    return read(document.root)
+  } catch (error) {
+    if (!(error instanceof XmlLibError)) throw error
+    const details: readonly ErrorDetail[] = error.details
+    const [first] = details
+    throw invalid(first?.line ?? 1, readable(details.map((detail) => detail.message)))
+  }
+}
+
+/** libxml2 writes the namespace before every name and a line for each facet; people need neither. */
+function readable(messages: readonly string[]): string {
+  return [...new Set(messages)]
+    .slice(0, 3)
+    .map((message) => message.replaceAll(`{${setupNamespace}}`, '').replace(/\s+/g, ' ').trim())
+    .join(' ')
+}
+
+function invalid(line: number, sentence: string): Failure {
+  return new Failure('setup-invalid', `line ${line}: ${sentence}`, { at: `line ${line}` })
+}
+
+function refuseDangerous(xml: string): void {
+  const parser = new SaxesParser({ xmlns: true })
+  let depth = 0
+  parser.on('doctype', () => {
+    throw invalid(parser.line, 'a document type (DOCTYPE) is not allowed, and with it no entities: remove it')
+  })
+  parser.on('processinginstruction', ({ target }) => {
+    throw invalid(parser.line, `the processing instruction \`${target}\` is not allowed: remove it`)
+  })
+  parser.on('opentag', () => {
+    depth += 1
+    if (depth > 16) throw invalid(parser.line, 'elements are nested deeper than any setup needs (16)')
+  })
+  parser.on('closetag', () => {
+    depth -= 1
+  })
+  parser.on('error', (error) => {
+    throw invalid(parser.line, `this is not well-formed XML: ${error.message.replace(/^\d+:\d+: /, '')}`)
+  })
+  parser.write(xml).close()
+}
+
+function read(root: XmlElement): Setup {
+  const disk = child(root, 'disk')
+  if (!disk) throw invalid(root.line, 'element `setup` has no `disk`')
+  const [name = '', version = ''] = (child(disk, 'image')?.content.trim() ?? '').split(':')
+  return {
+    name: attribute(root, 'name') ?? '',
+    disk: { hints: children(disk, 'hint').map(readHint), image: { name, version } },
+    finish: readFinish(child(root, 'finish')),
+    probe: readProbe(child(root, 'probe')),
+    deadlines: readDeadlines(child(root, 'deadlines')),
+  }
+}
+
+// The schema has checked every word below before these functions see it.
+
+function readHint(element: XmlElement): DiskHint {
+  const property = attribute(element, 'property') as DiskProperty
+  const operator = (attribute(element, 'operator') ?? 'eq') as DiskHintOperator
+  const value = (attribute(element, 'value') ?? '').trim()
+  const ordered = ['lt', 'le', 'gt', 'ge'].includes(operator)
+  if (property === 'size') {
+    if (operator === 'contains') throw invalid(element.line, 'attribute `operator`: a size cannot contain something')
+    return { property, operator, value: String(parseSize(value, element.line)) }
+  }
+  if (ordered) throw invalid(element.line, `attribute \`operator\`: ${operator} is for sizes; use eq, ne or contains`)
+  if (property === 'rotational' && !['true', 'false'].includes(value)) {
+    throw invalid(element.line, 'attribute `value`: rotational is true or false')
+  }
+  return { property, operator, value }
+}
+
+const sizeUnits: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+}
+
+function parseSize(text: string, line: number): number {
+  const parts = /^(\d{1,15})(?:\s*([A-Za-z]+))?$/.exec(text)
+  const unit = sizeUnits[parts?.[2] ?? '']
+  const bytes = Number(parts?.[1]) * (unit ?? Number.NaN)
+  if (!Number.isSafeInteger(bytes)) {
+    throw invalid(line, `attribute \`value\`: \`${text}\` is not a size such as 20GiB, 500GB or a number of bytes`)
+  }
+  return bytes
+}
+
+function readFinish(element: XmlElement | undefined): Setup['finish'] {
+  return {
+    action: (element && attribute(element, 'action') === 'poweroff' ? 'poweroff' : 'reboot') satisfies FinalAction,
+    target: element && attribute(element, 'target') === 'hold' ? 'hold' : 'local',
+  }
+}
+
+function readProbe(element: XmlElement | undefined): Probe {
+  const tcp = element && child(element, 'tcp')
+  if (tcp) return { kind: 'tcp', port: Number(attribute(tcp, 'port')), expect: attribute(tcp, 'expect') }
+  return element && child(element, 'none') ? { kind: 'none' } : { kind: 'dhcp' }
+}
+
+function readDeadlines(element: XmlElement | undefined): SetupDeadlines {
+  const duration = (name: string, otherwise: number): number => {
+    const parts = /^(\d+)(s|min|h)$/.exec((element && attribute(element, name)?.trim()) ?? '')
+    return parts ? Number(parts[1]) * { s: 1000, min: 60_000, h: 3_600_000 }[parts[2] as 's' | 'min' | 'h'] : otherwise
+  }
+  return {
+    bootMs: duration('boot', defaultDeadlines.bootMs),
+    deployMs: duration('deploy', defaultDeadlines.deployMs),
+    observeMs: duration('observe', defaultDeadlines.observeMs),
+    attempts: Number((element && attribute(element, 'attempts')) ?? defaultDeadlines.attempts),
+  }
+}
+
+function children(element: XmlElement, name: string): XmlElement[] {
+  // An XPath of a `*`-like step gives elements only.
+  return element.find(`s:${name}`, { s: setupNamespace }) as XmlElement[]
+}
+
+function child(element: XmlElement, name: string): XmlElement | undefined {
+  return children(element, name)[0]
+}
+
+function attribute(element: XmlElement, name: string): string | undefined {
+  return element.attr(name)?.content
+}

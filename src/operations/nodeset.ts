@@ -1,0 +1,16 @@
+// The hosts that a nodeset of an operation's input stands for.
+import { findHosts, type Host } from '../db/hosts.ts'
+import type { Db } from '../db/open.ts'
+import { expandNodeset, NodesetError } from '../lib/nodeset.ts'
+import { Failure } from '../model/failure.ts'
+
+/** The hosts of a nodeset, in its order; `*`, or none given, is every host. Failures `bad-input`, `unknown-host`. */
+export async function hostsOf(db: Db, nodeset: string | undefined): Promise<Host[]> {
+  if (nodeset === undefined || nodeset === '*') return await findHosts(db, undefined)
+  try {
+    return await findHosts(db, expandNodeset(nodeset))
+  } catch (cause) {
+    if (cause instanceof NodesetError) throw new Failure('bad-input', cause.message, { at: 'nodeset' })
+    throw cause
+  }
+}

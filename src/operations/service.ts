@@ -1,0 +1,183 @@
+// The Service Port's handlers: an agent proves that it is the one that was expected, asks, and reports. Reports that come
+// late, twice or out of order change nothing; the answer then tells the agent to stop.
+import type { Caller, Handlers } from '../contract/operation.ts'
+import type { serviceOperations } from '../contract/service.ts'
+import type { Instructions } from '../contract/types.ts'
+import { releaseBootRecord } from '../db/boot.ts'
+import {
+  activeDeployments,
+  findDeployment,
+  moveDeployment,
+  type NamedDeployment,
+  recordProgress,
+} from '../db/deployments.ts'
+import { addEvent, type NewEvent } from '../db/events.ts'
+import { findHosts, putInventory } from '../db/hosts.ts'
+import { setupById } from '../db/setups.ts'
+import { sameSecret } from '../lib/seal.ts'
+import type { Secret } from '../lib/secret.ts'
+import { Failure, invariant } from '../model/failure.ts'
+import { formatImageReference } from '../model/image.ts'
+import { parseSetup } from '../model/setup.ts'
+import { attemptToken, sessionKey } from '../model/token.ts'
+import type { World } from './world.ts'
+
+/** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
+const reportEveryMs = 1000
+
+export function serviceHandlers(world: World): Handlers<typeof serviceOperations> {
+  const { db, now } = world
+  const event = async (row: NamedDeployment, kind: string, text: string): Promise<void> => {
+    await addEvent(
+      db,
+      { source: 'agent', kind, text, hostId: row.host_id, deploymentId: row.id } satisfies NewEvent,
+      now(),
+    )
+  }
+  return {
+    registerHost: (input, caller) => registerHost(world, input, caller),
+
+    async getInstructions({ deployment }, caller) {
+      const row = await admit(world, deployment, caller)
+      return { instructions: await instructionsFor(world, row) }
+    },
+
+    async reportProgress({ deployment, step, ...progress }, caller) {
+      const row = await admit(world, deployment, caller)
+      if (row.state === 'deploying' && row.step !== step) await event(row, 'step', `began ${step}`)
+      const running = await recordProgress(db, deployment, { step, ...progress }, now())
+      return running ? { action: 'continue' } : stop(row)
+    },
+
+    async reportEvent({ deployment, kind, text }, caller) {
+      const row = await admit(world, deployment, caller)
+      await event(row, kind, text)
+      return row.state === 'deploying' || row.state === 'rebooting' ? { action: 'continue' } : stop(row)
+    },
+
+    async reportFailure({ deployment, step, code, message, log }, caller) {
+      const row = await admit(world, deployment, caller)
+      if (row.state !== 'deploying') return {}
+      const failure = JSON.stringify({ code, message })
+      await db.transaction().execute(async (tx) => {
+        if (!(await moveDeployment(tx, row, 'failed', { failure, failed_step: step, log }, now()))) return
+        await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
+        const text = `${step} failed: ${message.join(': ')}`
+        await addEvent(tx, { source: 'agent', kind: 'failed', text, hostId: row.host_id, deploymentId: row.id }, now())
+      })
+      return {}
+    },
+
+    async completeDeployment({ deployment, proof }, caller) {
+      const row = await admit(world, deployment, caller)
+      // The agent asks again when our answer was lost: what it asks for has happened then.
+      if (row.state === 'rebooting' || row.state === 'done') return { action: 'continue' }
+      if (row.state !== 'deploying') return stop(row)
+      const setup = parseSetup((await setupById(db, row.setup_id)).xml)
+      const moved = await db.transaction().execute(async (tx) => {
+        const change = {
+          proof: JSON.stringify(proof),
+          deadline_at: now() + setup.deadlines.observeMs,
+          due_at: now(),
+          step: null,
+          bytes_per_second: 0,
+          waiting_for: 'the new system to show itself',
+        }
+        if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
+        await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
+        const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} now`
+        await addEvent(
+          tx,
+          { source: 'agent', kind: 'completed', text, hostId: row.host_id, deploymentId: row.id },
+          now(),
+        )
+        return true
+      })
+      return moved ? { action: 'continue' } : stop(await findDeployment(db, deployment))
+    },
+  }
+}
+
+function bearer(caller: Caller, expected: Secret | undefined, what: string): void {
+  if (caller.kind === 'bearer' && expected !== undefined && sameSecret(caller.token, expected)) return
+  throw new Failure('token-refused', `the ${what} is not the one that is good now`)
+}
+
+/** The deployment, if the caller is the agent that registered for it. */
+async function admit({ db, keyring }: World, deployment: number, caller: Caller): Promise<NamedDeployment> {
+  const row = await findDeployment(db, deployment)
+  bearer(caller, sessionKey(keyring, armed(row)), 'session key')
+  return row
+}
+
+function armed({ id, state, boot_nonce, agent }: NamedDeployment) {
+  return { id, state, nonce: boot_nonce, agent }
+}
+
+function stop(row: NamedDeployment): { action: 'stop'; reason: string } {
+  return { action: 'stop', reason: `deployment ${row.id} of ${row.host} is ${row.state}` }
+}
+
+async function registerHost(
+  world: World,
+  input: Parameters<Handlers<typeof serviceOperations>['registerHost']>[0],
+  caller: Caller,
+) {
+  const { db, keyring, now } = world
+  const row = await db.transaction().execute(async (tx) => {
+    const [host] = await findHosts(tx, [input.host])
+    invariant(host, 'findHosts returns every host or fails')
+    const deployment = (await activeDeployments(tx, [host.id])).get(host.id)
+    if (!deployment) throw new Failure('token-refused', `no deployment of ${input.host} is under way`)
+    bearer(caller, attemptToken(keyring, armed(deployment)), 'boot token')
+    if (deployment.agent === input.agent) return deployment
+    if (deployment.agent !== null) {
+      throw new Failure('token-refused', `the boot token of ${input.host} was used by another agent`)
+    }
+    const setup = parseSetup((await setupById(tx, deployment.setup_id)).xml)
+    const change = {
+      agent: input.agent,
+      heard_at: now(),
+      deadline_at: now() + setup.deadlines.deployMs,
+      due_at: now(),
+      step: 'inventory' as const,
+      waiting_for: 'the agent to finish',
+    }
+    if (!(await moveDeployment(tx, deployment, 'deploying', change, now()))) {
+      throw new Failure('wrong-state', `the deployment of ${input.host} has just changed: ask again`)
+    }
+    await putInventory(tx, host.id, JSON.stringify(input.inventory), now())
+    const { cpuCount, memoryBytes, disks, firmware } = input.inventory
+    const text = `the agent registered from ${caller.address}: ${firmware}, ${cpuCount} CPU, ${Math.round(memoryBytes / 2 ** 20)} MiB, ${disks.length} disks`
+    await addEvent(
+      tx,
+      { source: 'agent', kind: 'registered', text, hostId: host.id, deploymentId: deployment.id },
+      now(),
+    )
+    return await findDeployment(tx, deployment.id)
+  })
+  const key = sessionKey(keyring, armed(row))
+  invariant(key, 'a registered deployment has a nonce and an agent')
+  return { deployment: row.id, sessionKey: key.reveal(), instructions: await instructionsFor(world, row) }
+}
+
+async function instructionsFor({ db, bootBase }: World, row: NamedDeployment): Promise<Instructions> {
+  if (row.state !== 'deploying') return { ...stop(row), reportEveryMs }
+  const setup = parseSetup((await setupById(db, row.setup_id)).xml)
+  return {
+    action: 'deploy',
+    reportEveryMs,
+    work: {
+      deployment: row.id,
+      host: row.host,
+      diskHints: [...setup.disk.hints],
+      image: {
+        reference: formatImageReference(setup.disk.image),
+        digest: row.image_digest,
+        manifestUrl: `${bootBase}/images/${row.image_digest}/manifest.json`,
+        imageUrl: `${bootBase}/images/${row.image_digest}/image.zst`,
+      },
+      finish: setup.finish.action,
+    },
+  }
+}

@@ -1,0 +1,79 @@
+// A world for tests: a database of its own in memory, a library in a folder of its own, a clock that the test can put forward.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import type { Inventory, Proof } from '../contract/types.ts'
+import { findDeployment, moveDeployment } from '../db/deployments.ts'
+import { openDatabase } from '../db/open.ts'
+import { openLibrary } from '../image/library.ts'
+import { Keyring } from '../lib/seal.ts'
+import { attemptToken } from '../model/token.ts'
+import type { World } from './world.ts'
+
+export type TestWorld = World & { readonly clock: { offsetMs: number }; close(): Promise<void> }
+
+export async function openTestWorld(): Promise<TestWorld> {
+  const folder = await mkdtemp(join(tmpdir(), 'hades-world-'))
+  const clock = { offsetMs: 0 }
+  const db = await openDatabase(':memory:')
+  return {
+    db,
+    keyring: new Keyring(Keyring.randomKey()),
+    library: await openLibrary(folder),
+    log: pino({ level: 'silent' }),
+    now: () => Date.now() + clock.offsetMs,
+    owner: 'test',
+    startedAt: Date.now(),
+    bootBase: 'http://10.77.0.1:7780',
+    services: [],
+    clock,
+    async close() {
+      await db.destroy()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** An image that is only a name: nothing is fetched in these tests. */
+export async function nameImage(world: World, name: string, version: string): Promise<string> {
+  const digest = 'd'.repeat(64)
+  await world.db
+    .insertInto('images')
+    .values({ name, version, digest, size_bytes: 2 ** 30, data_bytes: 2 ** 29, stored_bytes: 2 ** 27, published_at: 0 })
+    .execute()
+  return digest
+}
+
+/** What the engine does when it has switched a machine on: a new attempt with a boot token. Returns the token. */
+export async function armDeployment(world: World, id: number, nonce = 'nonce-1'): Promise<string> {
+  const row = await findDeployment(world.db, id)
+  await moveDeployment(
+    world.db,
+    row,
+    'booting',
+    { boot_nonce: nonce, attempt: row.attempt + 1, agent: null },
+    world.now(),
+  )
+  return attemptToken(world.keyring, { id, nonce })?.reveal() ?? ''
+}
+
+export const exampleInventory: Inventory = {
+  firmware: 'uefi',
+  cpuModel: 'QEMU Virtual CPU',
+  cpuCount: 2,
+  memoryBytes: 2 ** 30,
+  disks: [{ path: '/dev/vda', sizeBytes: 2 ** 32, sectorBytes: 512, rotational: false, serial: 'A1' }],
+  interfaces: [{ name: 'eth0', mac: '52:54:00:00:00:01', carrier: true }],
+}
+
+export const exampleProof: Proof = {
+  imageDigest: 'd'.repeat(64),
+  diskPath: '/dev/vda',
+  diskSizeBytes: 2 ** 32,
+  bytesFetched: 1,
+  bytesWritten: 2,
+  bytesZeroed: 3,
+  bytesReadBack: 5,
+  steps: [{ step: 'transfer', seconds: 1.5 }],
+}

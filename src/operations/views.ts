@@ -1,0 +1,164 @@
+// Rows as the contract shows them: times as text, empty columns left out, no secret.
+import type {
+  DeploymentView,
+  EventView,
+  FailureReport,
+  HostView,
+  ImageView,
+  Proof,
+  RolloutView,
+  TaskView,
+} from '../contract/types.ts'
+import { bootRecordsOf } from '../db/boot.ts'
+import { deploymentsOf, type NamedDeployment, newestDeployments, type StateTime } from '../db/deployments.ts'
+import type { StoredEvent } from '../db/events.ts'
+import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
+import type { Image } from '../db/images.ts'
+import type { Db } from '../db/open.ts'
+import { setupById } from '../db/setups.ts'
+import type { Task } from '../db/tasks.ts'
+import { causeChain, Failure } from '../model/failure.ts'
+import { formatImageReference } from '../model/image.ts'
+
+export function dateTime(ms: number): string {
+  return new Date(ms).toISOString()
+}
+
+/** The fields of `object` that have a value: the contract leaves out what there is not. */
+function present<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], null | undefined> } {
+  return Object.fromEntries(
+    Object.entries(object).filter(([, value]) => value !== null && value !== undefined),
+  ) as never
+}
+
+/** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
+export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostView[]> {
+  const ids = hosts.map((host) => host.id)
+  const [interfaces, methods, records, inventories, deployments] = [
+    await interfacesOf(db, ids),
+    await powerMethodsOf(db, ids),
+    await bootRecordsOf(db, ids),
+    await inventoriesOf(db, ids),
+    await newestDeployments(db, ids),
+  ]
+  return hosts.map((host) => {
+    const record = records.get(host.id)
+    const inventory = inventories.get(host.id)
+    const deployment = deployments.get(host.id)
+    return {
+      name: host.name,
+      loader: host.loader,
+      ...present({ site: host.site, rack: host.rack, setup: host.setup }),
+      interfaces: (interfaces.get(host.id) ?? []).map((one) => ({ mac: one.mac, ...present({ ip: one.ip }) })),
+      powerMethods: (methods.get(host.id) ?? []).map((method) => ({
+        driver: method.driver,
+        ...(method.address === '' ? {} : { address: method.address }),
+        ...(method.username === '' ? {} : { username: method.username }),
+        options: Object.entries(JSON.parse(method.options) as Record<string, string>).map(([name, value]) => ({
+          name,
+          value,
+        })),
+      })),
+      bootTarget: record?.target ?? 'local',
+      defaultTarget: record?.default_target ?? 'local',
+      ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
+      ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
+    }
+  })
+}
+
+export function imageView(image: Image): ImageView {
+  return {
+    reference: formatImageReference(image),
+    digest: image.digest,
+    sizeBytes: image.size_bytes,
+    dataBytes: image.data_bytes,
+    storedBytes: image.stored_bytes,
+    publishedAt: dateTime(image.published_at),
+  }
+}
+
+export function taskView(task: Task): TaskView {
+  return {
+    id: task.id,
+    kind: task.kind,
+    subject: task.subject,
+    state: task.state,
+    doneBytes: task.done_bytes,
+    startedAt: dateTime(task.started_at),
+    ...(task.total_bytes === null ? {} : { totalBytes: task.total_bytes }),
+    ...(task.failure === null ? {} : { failure: JSON.parse(task.failure) as FailureReport }),
+    ...(task.ended_at === null ? {} : { endedAt: dateTime(task.ended_at) }),
+  }
+}
+
+/** A failure as it is stored and shown. What is no Failure is a defect, whose text is for the log and not for people. */
+export function failureReport(error: unknown): FailureReport {
+  if (!(error instanceof Failure)) return { code: 'internal', message: ['a defect of HaDeS; the log has the details'] }
+  return { code: error.code, message: causeChain(error), ...(error.at === undefined ? {} : { at: error.at }) }
+}
+
+export function deploymentView(row: NamedDeployment, now: number): DeploymentView {
+  const history = JSON.parse(row.history) as StateTime[]
+  const end = row.ended_at ?? now
+  return {
+    id: row.id,
+    rollout: row.rollout_id,
+    host: row.host,
+    setup: `${row.setup_name}:${row.setup_version}`,
+    state: row.state,
+    attempt: row.attempt,
+    doneBytes: row.done_bytes,
+    totalBytes: row.total_bytes,
+    bytesPerSecond: row.bytes_per_second,
+    startedAt: dateTime(row.started_at),
+    stateSince: dateTime(row.state_since),
+    states: history.slice(0, 64).map(({ state, at }, index) => ({
+      step: state,
+      seconds: ((history[index + 1]?.at ?? end) - at) / 1000,
+    })),
+    ...present({ step: row.step, waitingFor: row.waiting_for, failedStep: row.failed_step, log: row.log }),
+    ...(row.deadline_at === null ? {} : { deadlineAt: dateTime(row.deadline_at) }),
+    ...(row.ended_at === null ? {} : { endedAt: dateTime(row.ended_at) }),
+    ...(row.failure === null ? {} : { failure: JSON.parse(row.failure) as FailureReport }),
+    ...(row.proof === null ? {} : { proof: JSON.parse(row.proof) as Proof }),
+  }
+}
+
+/** Rollouts with all their deployments. */
+export async function rolloutViews(
+  db: Db,
+  rollouts: readonly { readonly id: number; readonly started_at: number; readonly setup_id: number }[],
+  now: number,
+): Promise<RolloutView[]> {
+  if (rollouts.length === 0) return []
+  const rows = await deploymentsOf(
+    db,
+    rollouts.map((rollout) => rollout.id),
+  )
+  const views: RolloutView[] = []
+  for (const rollout of rollouts) {
+    const setup = await setupById(db, rollout.setup_id)
+    const mine = rows.filter((row) => row.rollout_id === rollout.id)
+    const ended = mine.every((row) => row.ended_at !== null)
+    views.push({
+      id: rollout.id,
+      setup: `${setup.name}:${setup.version}`,
+      startedAt: dateTime(rollout.started_at),
+      deployments: mine.map((row) => deploymentView(row, now)),
+      ...(ended && mine.length > 0 ? { endedAt: dateTime(Math.max(...mine.map((row) => row.ended_at ?? 0))) } : {}),
+    })
+  }
+  return views
+}
+
+export function eventView(event: StoredEvent): EventView {
+  return {
+    id: event.id,
+    at: dateTime(event.at),
+    source: event.source,
+    kind: event.kind,
+    text: event.text,
+    ...present({ host: event.host, deployment: event.deployment_id }),
+  }
+}

@@ -1,0 +1,21 @@
+// What every handler works with; main/ makes one a process.
+import type { Kysely } from 'kysely'
+import type { Logger } from 'pino'
+import type { Schema } from '../db/schema.ts'
+import type { Library } from '../image/library.ts'
+import type { Keyring } from '../lib/seal.ts'
+
+export type World = {
+  readonly db: Kysely<Schema>
+  readonly keyring: Keyring
+  readonly library: Library
+  readonly log: Logger
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+  /** Names this process in leases and tasks; the same after a restart on the same data folder. */
+  readonly owner: string
+  readonly startedAt: number
+  /** Where agents fetch images, as `http://10.77.0.1:7780`. */
+  readonly bootBase: string
+  readonly services: readonly { readonly name: string; readonly listens: string }[]
+}

@@ -1,0 +1,140 @@
+// Writes the reference pages that derive from the contract: docs/api.md and docs/failures.md, and from the program:
+// docs/cli.md. A test holds the pages against what would be written now.
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { TSchema } from 'typebox'
+import { buildProgram } from '../src/cli/program.ts'
+import { controlPort } from '../src/contract/control.ts'
+import { failureMeanings } from '../src/contract/failures.ts'
+import { commonFailures, type Port } from '../src/contract/operation.ts'
+import { powerPort } from '../src/contract/power.ts'
+import { servicePort } from '../src/contract/service.ts'
+import { addServices } from '../src/main/services.ts'
+
+const docs = join(import.meta.dirname, '..', 'docs')
+const generated = '<!-- Written by tools/generate-docs.ts (make docs): edit the source, not this page. -->'
+
+/** The parts of a JSON schema that the contract uses. */
+type Schema = TSchema & {
+  readonly type?: string
+  readonly enum?: readonly string[]
+  readonly items?: Schema
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly required?: readonly string[]
+  readonly description?: string
+  readonly title?: string
+}
+
+function typeOf(schema: Schema): string {
+  if (schema.enum) return schema.enum.length > 10 ? 'word' : schema.enum.map((word) => `\`${word}\``).join(' \\| ')
+  if (schema.type === 'array') return `list of ${schema.items ? typeOf(schema.items) : 'anything'}`
+  if (schema.type === 'object') return schema.title ?? 'object'
+  return schema.type ?? 'anything'
+}
+
+function fields(schema: Schema, depth = 0): string[] {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
+    const optional = schema.required?.includes(name) ? '' : ', optional'
+    const about = field.description ? `: ${field.description}` : ''
+    const inner = field.type === 'array' ? field.items : field
+    const line = `${'  '.repeat(depth)}- \`${name}\` ${typeOf(field)}${optional}${about}`
+    return [line, ...(inner?.properties && depth < 2 ? fields(inner, depth + 1) : [])]
+  })
+}
+
+function portPage(port: Port): string[] {
+  const lines = [
+    `## ${port.summary}`,
+    '',
+    `SOAP 1.1 and 1.2: \`POST /${port.name}\`, described by \`GET /${port.name}?wsdl\` (namespace \`${port.namespace}\`).`,
+    `REST: below \`/${port.name}/v1\`, described by \`GET /${port.name}/openapi.json\`.`,
+  ]
+  for (const [name, operation] of Object.entries(port.operations)) {
+    const { method, path } = operation.rest
+    lines.push(
+      '',
+      `### ${name}`,
+      '',
+      `${operation.summary}.`,
+      '',
+      `\`${method} /${port.name}/v1${path}\` · access: ${operation.access}`,
+    )
+    const failures = operation.failures.filter((code) => !commonFailures.includes(code))
+    if (failures.length > 0) lines.push('', `Failures: ${failures.map((code) => `\`${code}\``).join(', ')}`)
+    lines.push('', 'Input', '', ...none(fields(operation.input)), '', 'Output', '', ...none(fields(operation.output)))
+  }
+  return [...lines, '']
+}
+
+function none(lines: readonly string[]): readonly string[] {
+  return lines.length > 0 ? lines : ['- nothing']
+}
+
+function apiPage(): string {
+  const common = commonFailures.map((code) => `\`${code}\``).join(', ')
+  return [
+    generated,
+    '# The API',
+    '',
+    'Every operation is one entry of `src/contract/`; SOAP, REST, the typed client and this page are derived from it.',
+    `Any call may end in ${common}; [failures.md](failures.md) says what each code means.`,
+    '',
+    ...[controlPort, powerPort, servicePort].flatMap((port) => portPage(port)),
+  ].join('\n')
+}
+
+function failuresPage(): string {
+  return [
+    generated,
+    '# Failures',
+    '',
+    'One table gives each code its HTTP status, SOAP fault, exit code of the CLI, whether asking again can help, and what',
+    'the operator does (`src/contract/failures.ts`).',
+    '',
+    '| code | HTTP | SOAP fault | exit | again? | what to do |',
+    '|---|---|---|---|---|---|',
+    ...Object.entries(failureMeanings).map(
+      ([code, { status, fault, exit, retry, remedy }]) =>
+        `| \`${code}\` | ${status} | ${fault} | ${exit} | ${retry ? 'yes' : 'no'} | ${remedy} |`,
+    ),
+    '',
+  ].join('\n')
+}
+
+function cliPage(): string {
+  const program = buildProgram('', addServices)
+  const help = (command: Command): string[] => {
+    command.configureHelp({ helpWidth: 110 })
+    const name = commandName(command)
+    const own = command.commands.length === 0 || command === program
+    return [
+      ...(own ? [`## ${name}`, '', '```text', command.helpInformation().trimEnd(), '```', ''] : []),
+      ...command.commands.filter((one) => one.name() !== 'help').flatMap(help),
+    ]
+  }
+  return [generated, '# The command line', '', ...help(program)].join('\n')
+}
+
+function commandName(command: Command): string {
+  return command.parent ? `${commandName(command.parent)} ${command.name()}` : command.name()
+}
+
+/** The pages by file name. */
+export function pages(): Readonly<Record<string, string>> {
+  return { 'api.md': apiPage(), 'failures.md': failuresPage(), 'cli.md': cliPage() }
+}
+
+/** Names of the pages in docs/ that are not what they would be if written now. */
+export async function stalePages(): Promise<string[]> {
+  const stale: string[] = []
+  for (const [name, text] of Object.entries(pages())) {
+    const have = await readFile(join(docs, name), 'utf8').catch(() => '')
+    if (have !== text) stale.push(name)
+  }
+  return stale
+}
+
+if (import.meta.main) {
+  for (const [name, text] of Object.entries(pages())) await writeFile(join(docs, name), text)
+}
