@@ -1,0 +1,232 @@
+// Who gets the image from whom, worked out from the members of a swarm alone. Pure.
+//
+// Where up-link, down-link and origin are equally fast, N copies must leave N + 1 up-links: only a structure in which every
+// up-link carries every byte exactly once comes near the limit (Mundinger, Weber, Weiss 2008). For a few hosts that is a
+// pipeline in the order of the topology. A pipeline of N hosts is full after N pieces; when that is too many, the pieces are
+// dealt out to two stripes, each going down a binary tree in which half of the hosts pass on and the other half only take,
+// with the parts exchanged in the other tree (Sanders, Speck, Träff 2009). Racks and sites are trees of their own around
+// those: one copy enters each.
+import type { Route, SwarmPeer } from '../model/swarm.ts'
+
+export type Member = {
+  readonly id: string
+  readonly peer: SwarmPeer
+  readonly site: string | undefined
+  readonly rack: string | undefined
+  /** Orders the members of a rack. */
+  readonly name: string
+  /** Grows with the tracker's: who joined when others were already far comes behind those, whom it cannot feed. */
+  readonly generation: number
+  /** Too slow to pass anything on: it takes from the end of the line and nobody takes from it. */
+  readonly isStraggler: boolean
+  /** About to go: it serves whom it can and is nobody's first choice. */
+  readonly isLeaving: boolean
+}
+
+/** Beyond this part of the transfer, filling one pipeline costs more than two trees lose by sharing links. */
+const pipelineFillMax = 0.04
+
+/** Runs of one stripe: so long that a web seed is asked for ranges, so short that the stripes keep in step. */
+const stripePieces = 8
+
+/** Whom to ask when the predecessor fails, at most: its predecessor, and so on. */
+const standInsMax = 3
+
+/** So many stragglers may hang on one host: together they take about as much as one host that is not slow. */
+const stragglersMax = 8
+
+type Node = {
+  readonly member: Member
+  /** Which stripe it passes on to others. */
+  readonly stripe: number
+  /** Whom it takes each stripe from; undefined until that is settled. */
+  readonly parent: (Node | 'web-seed' | undefined)[]
+  readonly depth: number[]
+  /** How many more hosts it can pass a stripe on to without asking more of its up-link than one copy. */
+  free: number
+  stragglers: number
+  readonly successors: Set<Node>
+}
+
+/** The route of each member, by its id. Members in any order; the same members always get the same routes. */
+export function planRoutes(
+  members: readonly Member[],
+  options: { readonly pieces: number },
+): Map<string, Omit<Route, 'version'>> {
+  const sorted = members.toSorted(inOrder)
+  const fit = sorted.filter((member) => !isLast(member))
+  const stripes = fit.length > Math.max(2, pipelineFillMax * options.pieces) ? 2 : 1
+  const nodes: Node[] = []
+  for (const generation of groupBy(fit, (member) => String(member.generation))) {
+    for (const site of groupBy(generation, (member) => member.site ?? '')) {
+      const racks = groupBy(site, (member) => member.rack ?? '')
+      growSite(
+        racks.map((rack) => rack.map((member, index) => makeNode(member, stripes, index % stripes))),
+        stripes,
+        nodes,
+      )
+    }
+  }
+  for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, nodes))
+  return new Map(nodes.map((node) => [node.member.id, routeOf(node)]))
+}
+
+function isLast(member: Member): boolean {
+  return member.isStraggler || member.isLeaving
+}
+
+const collator = new Intl.Collator('en', { numeric: true })
+
+function inOrder(a: Member, b: Member): number {
+  return (
+    a.generation - b.generation ||
+    collator.compare(a.site ?? '', b.site ?? '') ||
+    collator.compare(a.rack ?? '', b.rack ?? '') ||
+    collator.compare(a.name, b.name) ||
+    collator.compare(a.id, b.id)
+  )
+}
+
+function groupBy(members: readonly Member[], key: (member: Member) => string): (readonly Member[])[] {
+  return [...Map.groupBy(members, key).values()]
+}
+
+function makeNode(member: Member, stripes: number, stripe: number): Node {
+  return {
+    member,
+    stripe,
+    parent: Array.from({ length: stripes }, () => undefined),
+    depth: Array.from({ length: stripes }, () => 0),
+    free: stripes,
+    stragglers: 0,
+    successors: new Set(),
+  }
+}
+
+/**
+ * Grows the trees over the racks of one site and adds their hosts to `nodes`, the ones placed before. A rack has one copy
+ * to pass on: of one stripe twice a half, and racks alternate in which, so that the tree of racks is as flat as that of
+ * hosts. Stripe by stripe, each from its first rack on: whom a rack is to ask has been given the stripe before.
+ */
+function growSite(racks: readonly (readonly Node[])[], stripes: number, nodes: Node[]): void {
+  const earlier = [...nodes]
+  const site = racks.flat()
+  nodes.push(...site)
+  for (let stripe = 0; stripe < stripes; stripe++) {
+    const passesOn = (index: number) => index % stripes === stripe
+    const order = [...racks.keys()].toSorted((a, b) => Number(passesOn(b)) - Number(passesOn(a)))
+    // Hosts that keep a part of their up-link for racks to come, the nearest to the web seed first.
+    const exits: Node[] = []
+    for (const index of order) {
+      const rack = racks[index] ?? []
+      // Who passes this stripe on comes first; the others hang below and only take it, whoever can help out before the rest.
+      const line = rack.toSorted((a, b) => Number(b.stripe === stripe) - Number(a.stripe === stripe) || b.free - a.free)
+      const [first] = line
+      if (first === undefined) continue
+      attach(first, entryOf(first, stripe, { exits, site, earlier }), stripe)
+      growRack(line, stripe, stripes > 1 && racks.length > 1 && passesOn(index) ? exits : undefined)
+      if (stripes === 1) exits.push(...rack.filter(({ free }) => free > 0))
+    }
+  }
+}
+
+/** Hangs the hosts of a rack below its first one, level by level. */
+function growRack(line: readonly Node[], stripe: number, exits: Node[] | undefined): void {
+  const slots: Node[] = []
+  // The first two hosts of a rack that feeds others keep a slot each for them: from there the way on is short.
+  const keeping = new Set<Node>()
+  for (const [index, node] of line.entries()) {
+    const helpOut = () => {
+      const others = line.slice(0, index).filter((other) => !keeping.has(other))
+      return idleIn(others, stripe) ?? leastBurdened(others, stripe)
+    }
+    if (index > 0) attach(node, slots.shift() ?? helpOut(), stripe)
+    if (node.stripe !== stripe) continue
+    const keeps = exits !== undefined && keeping.size < 2 && node.free > 1
+    if (keeps) {
+      keeping.add(node)
+      exits.push(node)
+    }
+    for (let slot = keeps ? 1 : 0; slot < node.free; slot++) slots.push(node)
+  }
+}
+
+/** Whom the first host of a rack takes a stripe from. */
+function entryOf(
+  first: Node,
+  stripe: number,
+  { exits, site, earlier }: { exits: readonly Node[]; site: readonly Node[]; earlier: readonly Node[] },
+): Node | 'web-seed' {
+  const exit = exits.find(({ free }) => free > 0)
+  if (exit !== undefined) return exit
+  // Inside the site whatever it costs: the way into it is narrower.
+  const within = idleIn(site, stripe) ?? leastBurdened(site, stripe)
+  if (within !== undefined) return within
+  // The first rack of a site or of a generation takes up an up-link that was left over, in its own rack if there is one.
+  const idle = earlier.filter((node) => node.free > 0 && isFed(node, stripe))
+  return nearest(first.member, idle.toReversed()) ?? leastBurdened(earlier, stripe) ?? 'web-seed'
+}
+
+function idleIn(nodes: readonly Node[], stripe: number): Node | undefined {
+  return nodes.find((node) => node.free > 0 && isFed(node, stripe))
+}
+
+/** A host that takes and passes nothing on, hung where up-links are idle. */
+function hangLeaf(member: Member, stripes: number, nodes: readonly Node[]): Node {
+  const leaf = { ...makeNode(member, stripes, 0), free: 0 }
+  for (let stripe = 0; stripe < stripes; stripe++) {
+    const idle = nodes.filter((node) => node.free > 0 && node.stragglers < stragglersMax)
+    const parent = nearest(member, idle.toReversed()) ?? leastBurdened(nodes.filter(isNoLeaf), stripe) ?? 'web-seed'
+    leaf.parent[stripe] = parent
+    if (parent === 'web-seed') continue
+    leaf.depth[stripe] = (parent.depth[stripe] ?? 0) + 1
+    parent.stragglers += 1
+    parent.successors.add(leaf)
+  }
+  return leaf
+}
+
+function isNoLeaf({ member }: Node): boolean {
+  return !isLast(member)
+}
+
+function isFed(node: Node, stripe: number): boolean {
+  return node.parent[stripe] !== undefined
+}
+
+function nearest(member: Member, nodes: readonly Node[]): Node | undefined {
+  const inRack = nodes.find((node) => node.member.site === member.site && node.member.rack === member.rack)
+  return inRack ?? nodes.find((node) => node.member.site === member.site) ?? nodes[0]
+}
+
+/** Whoever has the stripe and most of its up-link left, were it less than none. */
+function leastBurdened(nodes: readonly Node[], stripe: number): Node | undefined {
+  const burden = ({ free, successors }: Node) => successors.size - free
+  return nodes
+    .filter((node) => isFed(node, stripe))
+    .reduce<Node | undefined>(
+      (best, node) => (best === undefined || burden(node) < burden(best) ? node : best),
+      undefined,
+    )
+}
+
+function attach(node: Node, parent: Node | 'web-seed' | undefined, stripe: number): void {
+  node.parent[stripe] = parent ?? 'web-seed'
+  if (parent === undefined || parent === 'web-seed') return
+  node.depth[stripe] = (parent.depth[stripe] ?? 0) + 1
+  parent.free = Math.max(0, parent.free - 1)
+  parent.successors.add(node)
+}
+
+function routeOf(node: Node): Omit<Route, 'version'> {
+  const sources = node.parent.map((parent, stripe) => {
+    const line: SwarmPeer[] = []
+    for (let at = parent; at !== undefined && at !== 'web-seed'; at = at.parent[stripe]) {
+      line.push(at.member.peer)
+      if (line.length > standInsMax) break
+    }
+    return line
+  })
+  const successors = [...node.successors].map(({ member }) => member.peer)
+  return { stripes: node.parent.length, stripePieces, sources, depth: node.depth, successors }
+}
