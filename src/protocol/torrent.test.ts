@@ -152,7 +152,7 @@ test.each([
   ['announce', { announce: 7 }, 'something else than strings'],
   ['announce-list', { 'announce-list': [['nonsense']] }, 'no URL'],
   ['announce-list', { 'announce-list': 'http://a/' }, 'announce-list is no list'],
-  ['url-list', { 'url-list': new Array(65).fill('http://a/') }, 'more than 64'],
+  ['url-list', { 'url-list': Array.from({ length: 65 }, () => 'http://a/') }, 'more than 64'],
   ['url-list', { 'url-list': [`http://a/${'a'.repeat(3000)}`] }, 'no URL'],
 ] as const)('a torrent with a wrong %s is refused: %o', (_field, fields, sentence) => {
   expect(() => parseTorrent(changed(fields))).toThrow(sentence)
