@@ -1,0 +1,590 @@
+// Which piece is asked of whom: one agent's decisions. Pure and deterministic: no socket, no timer, no clock; the same code
+// serves an agent and thousands of simulated ones.
+//
+// The rule: each stripe in order from its predecessor, whether that has the pieces already or will have them (it keeps the
+// question until then, so a pipeline has no round trips). Others are asked when the predecessor is gone, when it stands
+// still while they have what is missing, or when it delivers less than half of what they receive. What is outstanding at
+// a source follows the rate at which it delivers. The web seed is asked by who has no predecessor, by the others only when
+// nobody upstream moves, the nearest to the head first.
+import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
+
+export type SourceKind = 'agent' | 'stranger' | 'web-seed'
+
+export type Ask =
+  | { readonly kind: 'request'; readonly source: string; readonly pieces: readonly number[] }
+  | { readonly kind: 'cancel'; readonly source: string; readonly pieces: readonly number[] }
+
+const limits = {
+  /** How much is outstanding at a source: what it delivers in this time. */
+  windowMs: 500,
+  /** A web seed is asked for ranges: the longer, the fewer requests. */
+  webWindowMs: 1000,
+  windowPiecesMin: 4,
+  webWindowBytesMin: 512 * 1024,
+  windowBytesMax: 32 * 1024 * 1024,
+  /** Before the rate of a source is known. */
+  windowBytesUnknown: 4 * 1024 * 1024,
+  windowPiecesMax: 1000,
+  /** Judging costs time and needs some to have passed. */
+  judgeEveryMs: 100,
+  /** A predecessor may take so long to be connected to. */
+  connectMs: 1500,
+  /** Nothing came while somebody else has it: ask there. Many piece times and round trips on any link worth the name. */
+  patienceMs: 700,
+  /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */
+  webPatienceMs: 2000,
+  webPatienceStepsMax: 5,
+  /** A source that was left is tried again after this, doubling each time it is left again. */
+  returnMs: 3000,
+  returnMsMax: 30_000,
+  /** Rates are compared over this. */
+  paceMs: 2000,
+  /** A helper that does not speed things up is not the answer: the narrow place is our own link. */
+  helpMs: 2000,
+  helpPauseMs: 10_000,
+  helpPauseMsMax: 60_000,
+  /** What was asked of a slow source so long ago is asked of its helper. */
+  lateMs: 1000,
+  /** And of any other source, which is no longer or never was the chosen one, so long ago. */
+  straysMs: 3000,
+  /** The tracker hears of a complaint for so long. */
+  complaintMs: 5000,
+} as const
+
+/** What is known of a piece, in this order. */
+const missing = 0
+const asked = 1
+/** Here, being hashed. */
+const arrived = 2
+const verified = 3
+
+type Source = {
+  readonly id: string
+  readonly kind: SourceKind
+  /** A bit a piece; undefined: all of them. */
+  has: Uint8Array | undefined
+  count: number
+  /** Piece to the moment it was asked for, oldest first. */
+  readonly asked: Map<number, number>
+  windowPieces: number
+  bytesPerSecond: number
+  bucketBytes: number
+  bucketSince: number
+  /** Pieces it held when the pace was last compared. */
+  countThen: number
+}
+
+type Stripe = {
+  /** Whom to ask, the predecessor first; beyond its end the web seeds. */
+  line: readonly string[]
+  depth: number
+  /** Which of them is asked: an index of `line`, its length for the web seeds. */
+  level: number
+  levelSince: number
+  /** Who was asked before the route changed, and still is until its successor is connected. */
+  former: string | undefined
+  /** All pieces of the stripe below are here. */
+  low: number
+  /** When the last piece of it arrived. */
+  progressAt: number
+  returnMs: number
+  /** Who is asked beside a slow source. */
+  /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
+  asksAnyone: boolean
+  helper: string | undefined
+  helperSince: number
+  paceBefore: number
+  helpPauseMs: number
+  noHelpUntil: number
+}
+
+type Complaint = { readonly source: string; readonly at: number }
+
+export class Schedule {
+  readonly #geometry: PieceGeometry
+  readonly #count: number
+  readonly #status: Uint8Array
+  /** How many sources a piece is asked of. */
+  readonly #askedOf: Uint8Array
+  readonly #sources = new Map<string, Source>()
+  readonly #webSeeds: Source[] = []
+  readonly #gone = new Set<string>()
+  readonly #banned = new Set<string>()
+  readonly #jitterMs: number
+  #stripes: Stripe[]
+  #route: Pick<Route, 'stripes' | 'stripePieces'> = { stripes: 1, stripePieces: 1 }
+  #verified = 0
+  #here = 0
+  #outstanding = 0
+  #room = Number.POSITIVE_INFINITY
+  #asks: Ask[] = []
+  #judgedAt = Number.NEGATIVE_INFINITY
+  #paceAt = Number.NEGATIVE_INFINITY
+  #hereThen = 0
+  #paceBest = 0
+  #pace = 0
+  #complaints: Complaint[] = []
+
+  /** `jitterMs`: this host's own delay before it turns to the web seed, so that not all do at once. */
+  constructor(geometry: PieceGeometry, options: { readonly jitterMs?: number } = {}) {
+    this.#geometry = geometry
+    this.#count = pieceCount(geometry)
+    this.#status = new Uint8Array(this.#count)
+    this.#askedOf = new Uint8Array(this.#count)
+    this.#jitterMs = options.jitterMs ?? 0
+    this.#stripes = [emptyStripe([], 0, 0)]
+  }
+
+  get isComplete(): boolean {
+    return this.#verified === this.#count
+  }
+
+  get verifiedPieces(): number {
+    return this.#verified
+  }
+
+  isVerified(piece: number): boolean {
+    return this.#status[piece] === verified
+  }
+
+  /** The tracker's word on whom to ask. */
+  setRoute(route: Omit<Route, 'version'>, now: number): void {
+    const former = this.#stripes
+    const isSame = route.stripes === this.#route.stripes && route.stripePieces === this.#route.stripePieces
+    this.#route = route
+    this.#stripes = Array.from({ length: route.stripes }, (_, index) => {
+      const line = (route.sources[index] ?? []).map(({ peerId }) => peerId).filter((id) => !this.#banned.has(id))
+      const depth = route.depth[index] ?? 0
+      const before = isSame ? former[index] : undefined
+      if (before !== undefined && before.line[0] === line[0] && (line.length > 0 || before.line.length === 0)) {
+        const level = before.level >= before.line.length ? line.length : Math.min(before.level, line.length)
+        return { ...before, line, depth, level }
+      }
+      const primary = this.#primaryOf(before ?? former[0] ?? emptyStripe([], 0, now))
+      return {
+        ...emptyStripe(line, depth, now),
+        low: before?.low ?? index * route.stripePieces,
+        former: primary?.kind === 'agent' ? primary.id : undefined,
+      }
+    })
+    // A source that is no longer in the line and was gone may come back under its id.
+    this.#gone.clear()
+  }
+
+  addSource(id: string, kind: SourceKind, now: number): void {
+    const source: Source = {
+      id,
+      kind,
+      has: kind === 'web-seed' ? undefined : new Uint8Array(Math.ceil(this.#count / 8)),
+      count: kind === 'web-seed' ? this.#count : 0,
+      asked: new Map(),
+      windowPieces: limits.windowPiecesMin,
+      bytesPerSecond: 0,
+      bucketBytes: 0,
+      bucketSince: now,
+      countThen: 0,
+    }
+    this.#sources.set(id, source)
+    this.#gone.delete(id)
+    if (kind === 'web-seed') this.#webSeeds.push(source)
+  }
+
+  /** The source is gone, or could not be reached: what was asked of it is missing again. */
+  removeSource(id: string): void {
+    this.#gone.add(id)
+    const source = this.#sources.get(id)
+    if (source === undefined) return
+    this.#sources.delete(id)
+    for (const piece of [...source.asked.keys()]) this.#unask(source, piece)
+    const place = this.#webSeeds.indexOf(source)
+    if (place >= 0) this.#webSeeds.splice(place, 1)
+  }
+
+  /** The source holds these pieces. */
+  sourceHas(id: string, pieces: Iterable<number>): void {
+    const source = this.#sources.get(id)
+    if (source?.has === undefined) return
+    for (const piece of pieces) {
+      const bit = 1 << (piece & 7)
+      const at = piece >> 3
+      const byte = source.has[at]
+      if (byte === undefined || (byte & bit) !== 0 || piece >= this.#count) continue
+      source.has[at] = byte | bit
+      source.count += 1
+    }
+  }
+
+  sourceLacks(id: string, piece: number): void {
+    const source = this.#sources.get(id)
+    if (source?.has === undefined || !hasPiece(source, piece)) return
+    source.has[piece >> 3] = (source.has[piece >> 3] ?? 0) & ~(1 << (piece & 7))
+    source.count -= 1
+  }
+
+  /** Whether a neighbour that we pass pieces on to, or that might ask, still lacks this piece. */
+  isWantedBy(id: string, piece: number): boolean {
+    const source = this.#sources.get(id)
+    return source !== undefined && !hasPiece(source, piece)
+  }
+
+  /** True when the source holds every piece. */
+  hasAll(id: string): boolean {
+    return this.#sources.get(id)?.count === this.#count
+  }
+
+  /** Bytes of pieces have come from the source. */
+  heard(id: string, bytes: number, now: number): void {
+    const source = this.#sources.get(id)
+    if (source === undefined) return
+    source.bucketBytes += bytes
+    const elapsed = now - source.bucketSince
+    if (elapsed < limits.windowMs) return
+    const rate = (source.bucketBytes * 1000) / elapsed
+    source.bytesPerSecond = source.bytesPerSecond === 0 ? rate : 0.6 * rate + 0.4 * source.bytesPerSecond
+    source.bucketBytes = 0
+    source.bucketSince = now
+  }
+
+  /** A piece is here whole. False when it was here before: nothing is to be done with it. */
+  arrived(id: string, piece: number, now: number): boolean {
+    const source = this.#sources.get(id)
+    if (source !== undefined) {
+      if (source.asked.delete(piece)) this.#countAsked(piece, -1)
+      if (source.windowPieces < this.#windowMax(source)) source.windowPieces += 1
+    }
+    const status = this.#status[piece]
+    if (status === undefined || status >= arrived) return false
+    this.#status[piece] = arrived
+    this.#here += 1
+    const stripe = this.#stripeOf(piece)
+    if (stripe !== undefined) stripe.progressAt = now
+    if ((this.#askedOf[piece] ?? 0) > 0) {
+      for (const other of this.#sources.values()) if (other.asked.has(piece)) this.#cancel(other, piece)
+    }
+    return true
+  }
+
+  /** The piece has the right hash. Also for what was here from the start. */
+  verified(piece: number): void {
+    const status = this.#status[piece]
+    if (status === verified || status === undefined) return
+    if (status !== arrived) this.#here += 1
+    this.#status[piece] = verified
+    this.#verified += 1
+  }
+
+  /** The piece that arrived from the source has another hash. An agent or a stranger that lies is not asked again. */
+  corrupt(id: string, piece: number, now: number): void {
+    if (this.#status[piece] === arrived) this.#missing(piece)
+    const source = this.#sources.get(id)
+    this.#complaints.push({ source: id, at: now })
+    if (source?.kind === 'web-seed') return
+    this.#banned.add(id)
+    for (const stripe of this.#stripes) stripe.line = stripe.line.filter((other) => other !== id)
+  }
+
+  /** A verified piece was dropped before it was used, and is needed again. */
+  lost(piece: number): void {
+    if (this.#status[piece] !== verified) return
+    this.#verified -= 1
+    this.#missing(piece)
+  }
+
+  isBanned(id: string): boolean {
+    return this.#banned.has(id)
+  }
+
+  /** The source will not deliver the piece. */
+  refused(id: string, piece: number): void {
+    const source = this.#sources.get(id)
+    if (source === undefined || !source.asked.has(piece)) return
+    if (source.kind !== 'web-seed') this.sourceLacks(id, piece)
+    source.windowPieces = Math.max(1, source.windowPieces >> 1)
+    this.#unask(source, piece)
+  }
+
+  /** So many pieces may be outstanding in all: what there is memory for. */
+  setRoom(pieces: number): void {
+    this.#room = pieces
+  }
+
+  /** Sources that were left or helped out in the last seconds because they were slow, silent or lying. */
+  complaints(now: number): string[] {
+    this.#complaints = this.#complaints.filter(({ at }) => now - at < limits.complaintMs)
+    return [...new Set(this.#complaints.map(({ source }) => source))]
+  }
+
+  /** What to ask now. To be called whenever something has happened, and every 100 ms. */
+  decide(now: number): readonly Ask[] {
+    if (now - this.#judgedAt >= limits.judgeEveryMs) {
+      this.#judgedAt = now
+      this.#judge(now)
+    }
+    if (this.#here < this.#count) {
+      for (const stripe of this.#stripes) {
+        const primary = this.#primaryOf(stripe)
+        if (primary !== undefined) this.#topUp(stripe, primary, now, primary.kind === 'agent')
+        const helper = stripe.helper === undefined ? undefined : this.#sources.get(stripe.helper)
+        if (helper !== undefined) this.#topUp(stripe, helper, now, false)
+        if (stripe.asksAnyone) {
+          for (const source of this.#sources.values()) {
+            if (source.kind !== 'web-seed' && source !== primary) this.#topUp(stripe, source, now, false)
+          }
+        }
+      }
+    }
+    const asks = this.#asks
+    this.#asks = []
+    return asks
+  }
+
+  /** Who is asked for a stripe now. */
+  #primaryOf(stripe: Stripe): Source | undefined {
+    const id = stripe.line[stripe.level]
+    if (id === undefined) return this.#webSeed()
+    const source = this.#sources.get(id)
+    if (source !== undefined) return source
+    return stripe.former === undefined ? undefined : this.#sources.get(stripe.former)
+  }
+
+  /** The web seed with the least outstanding: mirrors share the work. */
+  #webSeed(): Source | undefined {
+    let best: Source | undefined
+    for (const source of this.#webSeeds) if (best === undefined || source.asked.size < best.asked.size) best = source
+    return best
+  }
+
+  #windowMax(source: Source): number {
+    const { pieceBytes } = this.#geometry
+    const isWeb = source.kind === 'web-seed'
+    const ms = isWeb ? limits.webWindowMs : limits.windowMs
+    const known = source.bytesPerSecond === 0 ? limits.windowBytesUnknown : (source.bytesPerSecond * ms) / 1000
+    const bytes = Math.min(limits.windowBytesMax, Math.max(known, isWeb ? limits.webWindowBytesMin : 0))
+    return Math.min(limits.windowPiecesMax, Math.max(limits.windowPiecesMin, Math.ceil(bytes / pieceBytes) + 1))
+  }
+
+  /** Asks the source for the next missing pieces of the stripe, as far as its window goes. */
+  #topUp(stripe: Stripe, source: Source, now: number, ahead: boolean): void {
+    const max = this.#windowMax(source)
+    const window = source.kind === 'web-seed' ? max : Math.min(source.windowPieces, max)
+    let free = Math.min(window - source.asked.size, this.#room - this.#outstanding)
+    if (free <= 0) return
+    // A web seed is asked for runs, not for a piece each time one has come.
+    if (source.kind === 'web-seed' && source.asked.size > window / 2) return
+    const pieces: number[] = []
+    let isLow = true
+    for (let piece = stripe.low; piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
+      const status = this.#status[piece]
+      if (isLow && status !== undefined && status >= arrived) {
+        stripe.low = this.#nextOf(piece)
+        continue
+      }
+      isLow = false
+      if (status !== missing || !(ahead || hasPiece(source, piece))) continue
+      pieces.push(piece)
+      source.asked.set(piece, now)
+      this.#countAsked(piece, 1)
+      this.#status[piece] = asked
+      free -= 1
+    }
+    if (pieces.length > 0) this.#asks.push({ kind: 'request', source: source.id, pieces })
+  }
+
+  #nextOf(piece: number): number {
+    const { stripes, stripePieces } = this.#route
+    const next = piece + 1
+    return stripes === 1 || next % stripePieces !== 0 ? next : next + stripePieces * (stripes - 1)
+  }
+
+  #stripeOf(piece: number): Stripe | undefined {
+    const { stripes, stripePieces } = this.#route
+    return this.#stripes[stripes === 1 ? 0 : Math.floor(piece / stripePieces) % stripes]
+  }
+
+  /** The first piece of the stripe that is not here; the count when there is none. */
+  #oldest(stripe: Stripe): number {
+    while (stripe.low < this.#count && (this.#status[stripe.low] ?? 0) >= arrived) {
+      stripe.low = this.#nextOf(stripe.low)
+    }
+    return stripe.low
+  }
+
+  #judge(now: number): void {
+    if (this.#here === this.#count) return
+    this.#comparePace(now)
+    for (const stripe of this.#stripes) {
+      const oldest = this.#oldest(stripe)
+      if (oldest >= this.#count) continue
+      this.#judgeLevel(stripe, oldest, now)
+      const isStarved = now - Math.max(stripe.progressAt, stripe.levelSince) > limits.patienceMs
+      stripe.asksAnyone = isStarved || stripe.level >= stripe.line.length
+      this.#judgeHelper(stripe, now)
+    }
+    this.#takeBackLate(now)
+  }
+
+  /** What was asked of others than the chosen ones must not wait for them long. */
+  #takeBackLate(now: number): void {
+    const chosen = new Set<Source | undefined>()
+    for (const stripe of this.#stripes) {
+      chosen.add(this.#primaryOf(stripe))
+      if (stripe.helper !== undefined) chosen.add(this.#sources.get(stripe.helper))
+    }
+    for (const source of this.#sources.values()) {
+      if (source.asked.size === 0 || chosen.has(source)) continue
+      for (const stripe of this.#stripes) this.#takeBack(stripe, source, now, limits.straysMs)
+    }
+  }
+
+  #judgeLevel(stripe: Stripe, oldest: number, now: number): void {
+    const id = stripe.line[stripe.level]
+    // At the web seed because there is no line, or nothing better came of it.
+    if (id !== undefined) {
+      const source = this.#sources.get(id)
+      if (source === undefined) {
+        const isGone = this.#gone.has(id)
+        if (!isGone && now - stripe.levelSince < limits.connectMs) return
+        this.#moveTo(stripe, this.#nextLevel(stripe, undefined), now)
+        return
+      }
+      const starvedMs = now - Math.max(stripe.progressAt, stripe.levelSince)
+      if (starvedMs > limits.patienceMs) {
+        const next = this.#nextLevel(stripe, oldest)
+        const isWeb = next === stripe.line.length
+        const steps = Math.min(stripe.depth, limits.webPatienceStepsMax)
+        if (!isWeb || starvedMs > limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs) {
+          this.#complaints.push({ source: id, at: now })
+          this.#moveTo(stripe, next, now)
+          return
+        }
+      }
+    }
+    if (stripe.level > 0 && now - stripe.levelSince > stripe.returnMs) this.#tryToReturn(stripe, oldest, now)
+  }
+
+  /** The next source down the line: one that has the piece, if one is named. The line's length means the web seed. */
+  #nextLevel(stripe: Stripe, piece: number | undefined): number {
+    for (let level = stripe.level + 1; level < stripe.line.length; level++) {
+      const source = this.#sources.get(stripe.line[level] ?? '')
+      if (source !== undefined && (piece === undefined || hasPiece(source, piece))) return level
+    }
+    return stripe.line.length
+  }
+
+  #tryToReturn(stripe: Stripe, oldest: number, now: number): void {
+    const first = this.#sources.get(stripe.line[0] ?? '')
+    if (first === undefined || !(hasPiece(first, oldest) || first.count > this.#here)) return
+    stripe.returnMs = Math.min(stripe.returnMs * 2, limits.returnMsMax)
+    this.#moveTo(stripe, 0, now)
+  }
+
+  /** Asks another source from now on, also for what was asked of the last one. */
+  #moveTo(stripe: Stripe, level: number, now: number): void {
+    const last = this.#primaryOf(stripe)
+    stripe.level = level
+    stripe.levelSince = now
+    stripe.former = undefined
+    stripe.helper = undefined
+    if (last !== undefined && last !== this.#primaryOf(stripe)) this.#takeBack(stripe, last, now, 0)
+  }
+
+  /** Cancels what was asked of the source at least `ageMs` ago for this stripe. */
+  #takeBack(stripe: Stripe, source: Source, now: number, ageMs: number): void {
+    for (const [piece, at] of source.asked) {
+      if (now - at < ageMs) break
+      if (this.#stripeOf(piece) === stripe) this.#cancel(source, piece)
+    }
+  }
+
+  /** Notes how fast everybody got on since the last time. */
+  #comparePace(now: number): void {
+    if (now - this.#paceAt < limits.paceMs) return
+    this.#pace = this.#here - this.#hereThen
+    this.#paceBest = Math.max(this.#paceBest, this.#pace)
+    this.#hereThen = this.#here
+    this.#paceAt = now
+    for (const stripe of this.#stripes) this.#seekHelp(stripe, now)
+    for (const source of this.#sources.values()) source.countThen = source.count
+  }
+
+  /** When the one behind our source gets on at more than twice our pace, and is ahead, it is asked too. */
+  #seekHelp(stripe: Stripe, now: number): void {
+    if (stripe.helper !== undefined || now < stripe.noHelpUntil || stripe.level >= stripe.line.length) return
+    const primary = this.#sources.get(stripe.line[stripe.level] ?? '')
+    const helper = this.#sources.get(stripe.line[stripe.level + 1] ?? '')
+    if (primary === undefined || helper === undefined) return
+    const gained = helper.count - helper.countThen
+    const isAhead = helper.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
+    const fair = helper.count === this.#count ? this.#paceBest : gained
+    if (!isAhead || helper.countThen === 0 || this.#pace * 2 >= fair) return
+    stripe.helper = helper.id
+    stripe.helperSince = now
+    stripe.paceBefore = this.#pace
+    this.#complaints.push({ source: primary.id, at: now })
+  }
+
+  #judgeHelper(stripe: Stripe, now: number): void {
+    if (stripe.helper === undefined) return
+    const primary = this.#primaryOf(stripe)
+    if (primary !== undefined) this.#takeBack(stripe, primary, now, limits.lateMs)
+    if (now - stripe.helperSince < limits.helpMs + limits.paceMs) return
+    const helps = this.#pace > 1.3 * stripe.paceBefore && this.#sources.has(stripe.helper)
+    if (helps && primary !== undefined) {
+      stripe.helperSince = now
+      this.#complaints.push({ source: primary.id, at: now })
+      return
+    }
+    stripe.helper = undefined
+    stripe.noHelpUntil = now + stripe.helpPauseMs
+    stripe.helpPauseMs = Math.min(stripe.helpPauseMs * 2, limits.helpPauseMsMax)
+  }
+
+  #cancel(source: Source, piece: number): void {
+    const last = this.#asks.at(-1)
+    if (last?.kind === 'cancel' && last.source === source.id) {
+      this.#asks[this.#asks.length - 1] = { ...last, pieces: [...last.pieces, piece] }
+    } else this.#asks.push({ kind: 'cancel', source: source.id, pieces: [piece] })
+    this.#unask(source, piece)
+  }
+
+  #unask(source: Source, piece: number): void {
+    if (!source.asked.delete(piece)) return
+    this.#countAsked(piece, -1)
+    if (this.#status[piece] === asked && this.#askedOf[piece] === 0) this.#missing(piece)
+  }
+
+  #missing(piece: number): void {
+    if (this.#status[piece] === arrived || this.#status[piece] === verified) this.#here -= 1
+    this.#status[piece] = missing
+    const stripe = this.#stripeOf(piece)
+    if (stripe !== undefined && piece < stripe.low) stripe.low = piece
+  }
+
+  #countAsked(piece: number, by: number): void {
+    this.#askedOf[piece] = (this.#askedOf[piece] ?? 0) + by
+    this.#outstanding += by
+  }
+}
+
+function emptyStripe(line: readonly string[], depth: number, now: number): Stripe {
+  return {
+    line,
+    depth,
+    level: 0,
+    levelSince: now,
+    former: undefined,
+    low: 0,
+    progressAt: now,
+    returnMs: limits.returnMs,
+    asksAnyone: line.length === 0,
+    helper: undefined,
+    helperSince: 0,
+    paceBefore: 0,
+    helpPauseMs: limits.helpPauseMs,
+    noHelpUntil: 0,
+  }
+}
+
+function hasPiece(source: Source, piece: number): boolean {
+  return source.has === undefined || ((source.has[piece >> 3] ?? 0) & (1 << (piece & 7))) !== 0
+}
