@@ -53,7 +53,12 @@ test('raw and qcow2 of every kind, bare, packed and uploaded, give one image tha
   expect(digests.size).toBe(1)
   const [digest = ''] = digests
   const { image } = imagePaths(library, digest)
-  expect(leftIn(library.folder).sort()).toEqual([digest, join(digest, 'image.zst'), join(digest, 'manifest.json')])
+  expect(leftIn(library.folder).sort()).toEqual([
+    digest,
+    join(digest, 'forms'),
+    join(digest, 'image.zst'),
+    join(digest, 'manifest.json'),
+  ])
   run('zstd', ['-dq', image, '-o', join(folder, 'back')])
   run('cmp', [raw, join(folder, 'back')])
 }, 120_000)

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
+import { computeForms, writeForms } from './forms.ts'
 import { type CompressedFrame, compressFrame, encodeSeekTable, type SeekEntry } from './frames.ts'
 import { imagePaths, type Library, makeIncoming, syncFolder, verifyImage } from './library.ts'
 import { isErrno, LibraryFile } from './library-file.ts'
@@ -63,6 +64,8 @@ export async function importImage(options: ImportOptions): Promise<ImportedImage
     const manifest = await writeImage(folder, options, signal)
     const bytes = encodeManifest(manifest)
     await writeFile(join(folder, 'manifest.json'), bytes, { flush: true })
+    // A second pass: how long a piece is depends on the size at the end. What was just written is read from memory.
+    await writeForms(join(folder, 'forms'), await computeForms(join(folder, 'image.zst'), manifest, { signal }))
     await syncFolder(folder)
     signal.throwIfAborted()
     const digest = digestOf(bytes)

@@ -1,6 +1,6 @@
-// The image library: a folder with one folder per image, named by its digest, that holds `image.zst` and
-// `manifest.json`. An image appears and disappears by one rename, so whoever finds the folder finds it whole. What is
-// being made lies in `incoming/`, named for the process that makes it, and is swept when that process is dead.
+// The image library: a folder with one folder per image, named by its digest, that holds `image.zst`, `manifest.json`
+// and, for the swarm, `forms`. An image appears and disappears by one rename, so whoever finds the folder finds it whole.
+// What is being made lies in `incoming/`, named for the process that makes it, and is swept when that process is dead.
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
@@ -13,7 +13,13 @@ import { manifestBytesMax, parseManifest } from './manifest.ts'
 
 export type Library = { readonly folder: string }
 
-export type ImagePaths = { readonly folder: string; readonly image: string; readonly manifest: string }
+export type ImagePaths = {
+  readonly folder: string
+  readonly image: string
+  readonly manifest: string
+  /** What forms.ts keeps of the image's bytes; an image may be without. */
+  readonly forms: string
+}
 
 /**
  * Opens the library in `folder`, which is made if missing, and removes what dead processes left in `incoming/`.
@@ -36,7 +42,12 @@ export function imagePaths(library: Library, digest: string): ImagePaths {
     throw new Failure('unknown-image', `${JSON.stringify(digest.slice(0, 80))} is not the digest of an image`)
   }
   const folder = join(library.folder, digest)
-  return { folder, image: join(folder, 'image.zst'), manifest: join(folder, 'manifest.json') }
+  return {
+    folder,
+    image: join(folder, 'image.zst'),
+    manifest: join(folder, 'manifest.json'),
+    forms: join(folder, 'forms'),
+  }
 }
 
 /** Reads and checks the manifest of an image. Throws Failure `unknown-image` or `image-corrupt`. */
@@ -79,16 +90,8 @@ export async function verifyImage(
   options: { signal?: AbortSignal; onFrame?: (number: number) => void } = {},
 ): Promise<Manifest> {
   const manifest = await readManifest(library, digest)
-  const path = imagePaths(library, digest).image
-  const file = await open(path).catch((cause: unknown) => {
-    throw new Failure('image-corrupt', `${path} cannot be read`, { cause, at: 'image.zst' })
-  })
+  const file = await openStored(imagePaths(library, digest).image, manifest.storedBytes)
   try {
-    const { size } = await file.stat()
-    if (size !== manifest.storedBytes) {
-      const message = `${path} has ${size} bytes, the manifest says ${manifest.storedBytes}`
-      throw new Failure('image-corrupt', message, { at: 'image.zst' })
-    }
     for (const [number, frame] of manifest.frames.entries()) {
       options.signal?.throwIfAborted()
       const raw = await inflateFrame(manifest, number, await readAt(file, frame.offset, frame.length))
@@ -100,19 +103,36 @@ export async function verifyImage(
       }
       options.onFrame?.(number)
     }
-    const rows = manifest.frames.map((frame, number) => ({ stored: frame.length, raw: rawBytesOf(manifest, number) }))
-    const expected = encodeSeekTable(rows)
-    if (!(await readAt(file, size - expected.length, expected.length)).equals(expected)) {
-      throw new Failure('image-corrupt', `the seek table of ${path} is damaged`, { at: 'seek table' })
-    }
+    await readSeekTable(file, manifest)
   } finally {
     await file.close()
   }
   return manifest
 }
 
+/** Opens an image.zst that must have `storedBytes` bytes. Throws Failure `image-corrupt`. */
+export async function openStored(path: string, storedBytes: number): Promise<FileHandle> {
+  const file = await open(path).catch((cause: unknown) => {
+    throw new Failure('image-corrupt', `${path} cannot be read`, { cause, at: 'image.zst' })
+  })
+  const { size } = await file.stat()
+  if (size === storedBytes) return file
+  await file.close()
+  throw new Failure('image-corrupt', `${path} has ${size} bytes, not ${storedBytes}`, { at: 'image.zst' })
+}
+
+/** Reads the seek table behind the frames and checks it. Throws Failure `image-corrupt`. */
+export async function readSeekTable(file: FileHandle, manifest: Manifest): Promise<Buffer> {
+  const rows = manifest.frames.map((frame, number) => ({ stored: frame.length, raw: rawBytesOf(manifest, number) }))
+  const expected = encodeSeekTable(rows)
+  if (!(await readAt(file, manifest.storedBytes - expected.length, expected.length)).equals(expected)) {
+    throw new Failure('image-corrupt', 'the seek table of the image is damaged', { at: 'seek table' })
+  }
+  return expected
+}
+
 /** Reads exactly `length` bytes at `offset`. A file that ends before gives fewer. */
-async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+export async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(length)
   let filled = 0
   while (filled < length) {
