@@ -49,6 +49,7 @@ const limits = {
   straysMs: 3000,
   /** The tracker hears of a complaint for so long. */
   complaintMs: 5000,
+  complaintsMax: 64,
 } as const
 
 /** What is known of a piece, in this order. */
@@ -277,7 +278,7 @@ export class Schedule {
   corrupt(id: string, piece: number, now: number): void {
     if (this.#status[piece] === arrived) this.#missing(piece)
     const source = this.#sources.get(id)
-    this.#complaints.push({ source: id, at: now })
+    this.#complain(id, now)
     if (source?.kind === 'web-seed') return
     this.#banned.add(id)
     for (const stripe of this.#stripes) stripe.line = stripe.line.filter((other) => other !== id)
@@ -453,7 +454,7 @@ export class Schedule {
         const isWeb = next === stripe.line.length
         const steps = Math.min(stripe.depth, limits.webPatienceStepsMax)
         if (!isWeb || starvedMs > limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs) {
-          this.#complaints.push({ source: id, at: now })
+          this.#complain(id, now)
           this.#moveTo(stripe, next, now)
           return
         }
@@ -520,7 +521,7 @@ export class Schedule {
     stripe.helper = helper.id
     stripe.helperSince = now
     stripe.paceBefore = this.#pace
-    this.#complaints.push({ source: primary.id, at: now })
+    this.#complain(primary.id, now)
   }
 
   #judgeHelper(stripe: Stripe, now: number): void {
@@ -531,12 +532,17 @@ export class Schedule {
     const helps = this.#pace > 1.3 * stripe.paceBefore && this.#sources.has(stripe.helper)
     if (helps && primary !== undefined) {
       stripe.helperSince = now
-      this.#complaints.push({ source: primary.id, at: now })
+      this.#complain(primary.id, now)
       return
     }
     stripe.helper = undefined
     stripe.noHelpUntil = now + stripe.helpPauseMs
     stripe.helpPauseMs = Math.min(stripe.helpPauseMs * 2, limits.helpPauseMsMax)
+  }
+
+  #complain(source: string, at: number): void {
+    this.#complaints.push({ source, at })
+    if (this.#complaints.length > limits.complaintsMax) this.#complaints.shift()
   }
 
   #cancel(source: Source, piece: number): void {
