@@ -57,6 +57,13 @@ async function createWorld(options: { diskBytes?: number } = {}) {
       manifestUrl: origin.url('/manifest.json'),
       imageUrl: origin.url('/image.zst'),
     },
+    transfer: {
+      engine: 'http',
+      torrentUrl: origin.url('/image.torrent'),
+      metalinkUrl: origin.url('/image.meta4'),
+      announceUrl: origin.url('/announce'),
+      lingerSeconds: 0,
+    },
     finish: 'reboot',
   })
   const { url, stop, start } = await serveService(service)

@@ -45,6 +45,7 @@ const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   transfer: 'the disk does not boot, its first MiB is zero',
   verify: 'the disk does not boot, its first MiB is zero',
   'boot-block': 'the disk does not boot, its first MiB is zero',
+  share: 'the disk holds the whole image, read back',
   finish: 'the disk holds the whole image, read back',
 }
 

@@ -1,7 +1,18 @@
 // The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
 import { Type } from 'typebox'
 import { operation, type Port } from './operation.ts'
-import { bytes, deploymentStep, failureCode, hostName, id, instructions, inventory, proof, words } from './types.ts'
+import {
+  bytes,
+  deploymentStep,
+  failureCode,
+  hostName,
+  id,
+  instructions,
+  inventory,
+  proof,
+  transferCounts,
+  words,
+} from './types.ts'
 
 const deploymentOnly = { deployment: id }
 const answer = Type.Object({
@@ -44,6 +55,7 @@ export const serviceOperations = {
       doneBytes: bytes,
       totalBytes: bytes,
       bytesPerSecond: Type.Number({ minimum: 0 }),
+      transfer: Type.Optional(transferCounts),
     }),
     output: answer,
     failures: ['token-refused', 'unknown-deployment'],

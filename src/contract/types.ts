@@ -7,6 +7,8 @@ import { deploymentStates, deploymentSteps, finalActions } from '../model/deploy
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
+import { transferEngines } from '../model/swarm.ts'
+import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
 
 /** A closed set of words. */
 export function words<const W extends string>(
@@ -40,6 +42,10 @@ export const ipv4 = Type.String({
 export const dateTime = Type.String({ format: 'date-time' })
 export const id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 export const bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Bytes' })
+/** A limit of bytes a second. */
+export function rateLimit(description: string) {
+  return Type.Integer({ minimum: bytesPerSecondMin, maximum: Number.MAX_SAFE_INTEGER, description })
+}
 export const imageReference = Type.String({
   title: 'ImageReference',
   maxLength: 190,
@@ -208,6 +214,36 @@ export type TaskView = Static<typeof task>
 /** Seconds spent in one step, in the order in which the steps began. */
 export const stepTime = Type.Object({ step: label, seconds: Type.Number({ minimum: 0 }) }, { title: 'StepTime' })
 
+export const transferEngine = words(transferEngines, { title: 'TransferEngine' })
+
+/** How many bytes came from, or went to, one peer. */
+const peerBytes = Type.Object(
+  { name: Type.String({ maxLength: 190, description: 'A host, an address, or `origin`' }), bytes },
+  { title: 'PeerBytes' },
+)
+
+const stored = (description: string) => Type.Integer({ ...bytes, description: `Bytes of image.zst: ${description}` })
+
+/** Where the bytes of one host's image are and came from, as its agent counts them; never less than the report before. */
+export const transferCounts = Type.Object(
+  {
+    engine: transferEngine,
+    receivedBytes: stored('all that came, what was fetched twice or found corrupt too'),
+    verifiedBytes: stored('checked against their hash'),
+    writtenBytes: stored('in frames that are written to the disk'),
+    durableBytes: stored('in frames that survive a loss of power'),
+    fromOriginBytes: stored('received from the origin (web seed)'),
+    fromPeersBytes: stored('received from other peers'),
+    toPeersBytes: stored('sent to other peers'),
+    ramBytes: stored('held in memory now'),
+    spilledBytes: stored('held at the unused end of the disk now'),
+    sources: Type.Array(peerBytes, { maxItems: 16, description: 'Who gave most, most first' }),
+    uploads: Type.Array(peerBytes, { maxItems: 16, description: 'Who was given most, most first' }),
+  },
+  { title: 'TransferCounts' },
+)
+export type TransferCounts = Static<typeof transferCounts>
+
 export const proof = Type.Object(
   {
     imageDigest: sha256,
@@ -221,6 +257,7 @@ export const proof = Type.Object(
     bytesReadBack: bytes,
     bootEntry: Type.Optional(label),
     steps: Type.Array(stepTime, { maxItems: 64 }),
+    transfer: Type.Optional(transferCounts),
   },
   { title: 'Proof' },
 )
@@ -239,6 +276,7 @@ export const deployment = Type.Object(
     doneBytes: bytes,
     totalBytes: bytes,
     bytesPerSecond: Type.Number({ minimum: 0 }),
+    transfer: Type.Optional(transferCounts),
     startedAt: dateTime,
     stateSince: dateTime,
     deadlineAt: Type.Optional(dateTime),
@@ -300,6 +338,33 @@ export const diskHint = Type.Object(
   { title: 'DiskHint' },
 )
 
+/** How the agent fetches the image and for how long it stays as a source. */
+export const transferOrder = Type.Object(
+  {
+    engine: transferEngine,
+    infoHash: Type.Optional(
+      Type.String({
+        pattern: '^[0-9a-f]{40}$',
+        description: 'Of the torrent; always there unless the engine is `http`',
+      }),
+    ),
+    torrentUrl: label,
+    metalinkUrl: label,
+    announceUrl: label,
+    egressBytesPerSecond: Type.Optional(rateLimit('All that the host sends to peers')),
+    ingressBytesPerSecond: Type.Optional(rateLimit('All that the host receives of the image')),
+    siteEgressBytesPerSecond: Type.Optional(rateLimit('What the host sends to peers of other sites')),
+    siteIngressBytesPerSecond: Type.Optional(rateLimit('What the host receives from the origin and other sites')),
+    lingerSeconds: Type.Integer({
+      minimum: 0,
+      maximum: lingerSecondsMax,
+      description: 'The longest that the host stays as a source when its disk is proven',
+    }),
+  },
+  { title: 'TransferOrder' },
+)
+export type TransferOrder = Static<typeof transferOrder>
+
 /** What the agent is to do now. `work` is there when `action` is `deploy`. */
 export const instructions = Type.Object(
   {
@@ -317,6 +382,7 @@ export const instructions = Type.Object(
           manifestUrl: label,
           imageUrl: label,
         }),
+        transfer: transferOrder,
         finish: words(finalActions),
       }),
     ),

@@ -34,6 +34,13 @@ const work = {
     manifestUrl: 'http://127.0.0.1:1/m',
     imageUrl: 'http://127.0.0.1:1/i',
   },
+  transfer: {
+    engine: 'http' as const,
+    torrentUrl: 'http://127.0.0.1:1/t',
+    metalinkUrl: 'http://127.0.0.1:1/l',
+    announceUrl: 'http://127.0.0.1:1/a',
+    lingerSeconds: 0,
+  },
   finish: 'poweroff' as const,
 }
 

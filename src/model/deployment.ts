@@ -24,8 +24,11 @@ export function isActive(state: DeploymentState): state is ActiveState {
   return (activeStates as readonly DeploymentState[]).includes(state)
 }
 
-/** What the agent does while a deployment is `deploying`. */
-export const deploymentSteps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'finish'] as const
+/**
+ * What the agent does while a deployment is `deploying`. In `share` the disk is whole and the host stays as a source while
+ * others still gain from it.
+ */
+export const deploymentSteps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'share', 'finish'] as const
 export type DeploymentStep = (typeof deploymentSteps)[number]
 
 /** What the agent does when the disk is proven. */

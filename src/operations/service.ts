@@ -20,6 +20,7 @@ import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
+import { defaultTransferPolicy } from '../model/transfer-policy.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -164,6 +165,7 @@ async function registerHost(
 async function instructionsFor({ db, bootBase }: World, row: NamedDeployment): Promise<Instructions> {
   if (row.state !== 'deploying') return { ...stop(row), reportEveryMs }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
+  const imageBase = `${bootBase}/images/${row.image_digest}`
   return {
     action: 'deploy',
     reportEveryMs,
@@ -174,8 +176,15 @@ async function instructionsFor({ db, bootBase }: World, row: NamedDeployment): P
       image: {
         reference: formatImageReference(setup.disk.image),
         digest: row.image_digest,
-        manifestUrl: `${bootBase}/images/${row.image_digest}/manifest.json`,
-        imageUrl: `${bootBase}/images/${row.image_digest}/image.zst`,
+        manifestUrl: `${imageBase}/manifest.json`,
+        imageUrl: `${imageBase}/image.zst`,
+      },
+      transfer: {
+        engine: defaultTransferPolicy.engine,
+        torrentUrl: `${imageBase}/image.torrent`,
+        metalinkUrl: `${imageBase}/image.meta4`,
+        announceUrl: `${bootBase}/announce`,
+        lingerSeconds: defaultTransferPolicy.lingerSeconds,
       },
       finish: setup.finish.action,
     },

@@ -53,7 +53,7 @@ function tokenFor(port: PortKey): string {
 
 /** What SOAP stacks make of absent fields, empty lists and empty text differs from one to the next; all else must not. */
 function comparable(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(comparable)
+  if (Array.isArray(value)) return value.map((item) => (item === '' ? null : comparable(item)))
   if (value instanceof Date) return value.toISOString()
   if (typeof value !== 'object' || value === null) return value
   const fields = Object.entries(value)
