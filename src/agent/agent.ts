@@ -14,12 +14,14 @@ import { putDiskFirst } from './boot-entry.ts'
 import { chooseDisk, describe } from './choose-disk.ts'
 import { openDisk } from './disk.ts'
 import { findEfiSystemPartition } from './gpt.ts'
+import { HttpFrames } from './http-frames.ts'
 import type { Look, SeenDisk } from './inventory.ts'
 import type { Log } from './log.ts'
+import { lanesFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
 import { readBack } from './verify.ts'
-import { createBuffers, lanesFor, transfer, wipe } from './write.ts'
+import { createBuffers, transfer, wipe } from './write.ts'
 
 /** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
 export type Outcome =
@@ -144,8 +146,19 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
       if (!disk.isDirect) log.line(`${disk.path} takes no direct I/O: what is read back may come from memory`)
       const onProgress = (doneBytes: number) => reporter.progress(doneBytes)
       reporter.begin('transfer', manifest.sizeBytes)
+      const { imageUrl } = work.image
+      const source = new HttpFrames({ origin, imageUrl, manifest, connections: lanes })
       const written = await transfer(
-        { origin, imageUrl: work.image.imageUrl, manifest, disk, buffers, log, onProgress },
+        {
+          source,
+          origin,
+          imageUrl,
+          manifest,
+          disk,
+          buffers,
+          log,
+          onProgress: ({ doneBytes }) => reporter.progress(doneBytes),
+        },
         signal,
       )
       reporter.begin('verify', manifest.sizeBytes)

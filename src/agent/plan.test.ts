@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
-import { planTransfer } from './plan.ts'
+import { planBatches, planZeros } from './plan.ts'
 import { rateOf } from './report.ts'
 
-const limits = { batchBytesMax: 1000, batchFramesMax: 4, zeroBytesMax: 3 * frameSizeBytes }
+const limits = { batchBytesMax: 1000, batchFramesMax: 4 }
+const zeroBytesMax = 3 * frameSizeBytes
 
 function manifestOf(frames: readonly { isZero: boolean; length: number }[], lastBytes: number): Manifest {
   let offset = 0
@@ -29,7 +30,7 @@ test('every byte of the disk is planned exactly once, within the limits', () => 
   fc.assert(
     fc.property(worlds, ({ frames, lastBytes }) => {
       const manifest = manifestOf(frames, lastBytes)
-      const plan = planTransfer(manifest, limits)
+      const plan = { batches: planBatches(manifest, limits), zeros: planZeros(manifest, zeroBytesMax) }
       const covered = new Set<number>()
       for (const batch of plan.batches) {
         expect(batch.frames.length).toBeLessThanOrEqual(limits.batchFramesMax)
@@ -43,7 +44,7 @@ test('every byte of the disk is planned exactly once, within the limits', () => 
         expect(at).toBe(batch.offset + batch.length)
       }
       for (const range of plan.zeros) {
-        expect(range.length).toBeLessThanOrEqual(limits.zeroBytesMax)
+        expect(range.length).toBeLessThanOrEqual(zeroBytesMax)
         for (let at = range.offset; at < range.offset + range.length; at += frameSizeBytes) {
           expect(manifest.frames[at / frameSizeBytes]?.class).toBe('zero')
           covered.add(at / frameSizeBytes)
@@ -61,9 +62,18 @@ test('every byte of the disk is planned exactly once, within the limits', () => 
   )
 })
 
+test('only wanted frames are asked for, and what lies between two of them is not', () => {
+  const frames = Array.from({ length: 6 }, () => ({ isZero: false, length: 10 }))
+  const batches = planBatches(manifestOf(frames, 100), limits, (number) => number !== 2 && number !== 3)
+  expect(batches).toEqual([
+    { offset: 0, length: 20, frames: [0, 1] },
+    { offset: 40, length: 20, frames: [4, 5] },
+  ])
+})
+
 test('a run of zero frames is one range until it is too long', () => {
   const frames = Array.from({ length: 5 }, () => ({ isZero: true, length: 10 }))
-  expect(planTransfer(manifestOf(frames, 100), limits).zeros).toEqual([
+  expect(planZeros(manifestOf(frames, 100), zeroBytesMax)).toEqual([
     { offset: 0, length: 3 * frameSizeBytes },
     { offset: 3 * frameSizeBytes, length: frameSizeBytes + 100 },
   ])

@@ -18,30 +18,19 @@ export type Batch = {
 /** Bytes of disk. */
 export type Range = { readonly offset: number; readonly length: number }
 
-export type TransferPlan = { readonly batches: readonly Batch[]; readonly zeros: readonly Range[] }
-
 /**
- * Plans one image. A batch never exceeds `batchBytesMax` unless one frame does, nor `batchFramesMax`; small frames share
- * a request because on short ones the round trip is most of the time. Zero ranges are whole runs of zero frames, cut at
- * `zeroBytesMax` so that each is a step to be seen and stopped. Batches and frames are in disk order: a rotating disk
- * seeks little.
+ * The requests for the data frames of one image that are wanted. A batch never exceeds `batchBytesMax` unless one frame
+ * does, nor `batchFramesMax`; small frames share a request because on short ones the round trip is most of the time.
+ * Batches and frames are in disk order: a rotating disk seeks little.
  */
-export function planTransfer(
+export function planBatches(
   manifest: Manifest,
-  limits: { readonly batchBytesMax: number; readonly batchFramesMax: number; readonly zeroBytesMax: number },
-): TransferPlan {
+  limits: { readonly batchBytesMax: number; readonly batchFramesMax: number },
+  isWanted: (number: number) => boolean = () => true,
+): readonly Batch[] {
   const batches: { offset: number; length: number; frames: number[] }[] = []
-  const zeros: { offset: number; length: number }[] = []
   manifest.frames.forEach((frame, number) => {
-    const offset = number * manifest.frameSizeBytes
-    if (frame.class === 'zero') {
-      const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
-      const last = zeros.at(-1)
-      const joins = last !== undefined && last.offset + last.length === offset
-      if (joins && last.length + length <= limits.zeroBytesMax) last.length += length
-      else zeros.push({ offset, length })
-      return
-    }
+    if (frame.class === 'zero' || !isWanted(number)) return
     const last = batches.at(-1)
     const joins = last !== undefined && last.offset + last.length === frame.offset
     const fits = joins && last.length + frame.length <= limits.batchBytesMax
@@ -50,5 +39,23 @@ export function planTransfer(
       last.frames.push(number)
     } else batches.push({ offset: frame.offset, length: frame.length, frames: [number] })
   })
-  return { batches, zeros }
+  return batches
+}
+
+/**
+ * What of the disk must read as zeros: whole runs of zero frames, in disk order, cut at `zeroBytesMax` so that each is a
+ * step to be seen and stopped.
+ */
+export function planZeros(manifest: Manifest, zeroBytesMax: number): readonly Range[] {
+  const zeros: { offset: number; length: number }[] = []
+  manifest.frames.forEach((frame, number) => {
+    if (frame.class !== 'zero') return
+    const offset = number * manifest.frameSizeBytes
+    const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
+    const last = zeros.at(-1)
+    const joins = last !== undefined && last.offset + last.length === offset
+    if (joins && last.length + length <= zeroBytesMax) last.length += length
+    else zeros.push({ offset, length })
+  })
+  return zeros
 }

@@ -105,8 +105,9 @@ export class Reporter {
 
   /** The next step has begun; its bytes count from zero. */
   begin(step: DeploymentStep, totalBytes = 0): void {
-    this.#steps.push({ step, beganMs: performance.now() })
-    this.#samples = []
+    const beganMs = performance.now()
+    this.#steps.push({ step, beganMs })
+    this.#samples = [{ atMs: beganMs, bytes: 0 }]
     this.#doneBytes = 0
     this.#totalBytes = totalBytes
     this.#log.line(`step ${step}${totalBytes > 0 ? `: ${totalBytes} bytes of disk` : ''}`)

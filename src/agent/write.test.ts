@@ -7,12 +7,13 @@ import { Failure } from '../model/failure.ts'
 import { frameSizeBytes } from '../model/image.ts'
 import { openDisk } from './disk.ts'
 import { FakeOrigin, type Rule } from './fake-origin.ts'
+import { HttpFrames } from './http-frames.ts'
 import { createLog } from './log.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { headBytesMax } from './plan.ts'
 import { attachLoop, ownFolder, publish, quarterRandom, rawDisk, type TestImage } from './test-image.ts'
 import { readBack } from './verify.ts'
-import { createBuffers, lanesFor, transfer, wipe } from './write.ts'
+import { createBuffers, type TransferProgress, transfer, wipe } from './write.ts'
 
 const quick: OriginLimits = { stallMs: 300, noProgressMs: 1500, wrongAnswersMax: 4, pauseMs: 10, pauseMsMax: 50 }
 const lanes = 5
@@ -64,7 +65,10 @@ async function bring(
   try {
     const onProgress = options.onProgress ?? (() => undefined)
     const manifest = await origin.fetchManifest(from.url('/manifest.json'), image.digest, signal)
-    const work = { origin, imageUrl: from.url('/image.zst'), manifest, disk, buffers, log, onProgress }
+    const imageUrl = from.url('/image.zst')
+    const source = new HttpFrames({ origin, imageUrl, manifest, connections: lanes })
+    const progress = ({ doneBytes }: TransferProgress) => onProgress(doneBytes)
+    const work = { source, origin, imageUrl, manifest, disk, buffers, log, onProgress: progress }
     const counts = await transfer(work, signal)
     const readBytes = await readBack({ disk, manifest, buffers, onProgress: () => undefined }, signal)
     return { ...counts, readBytes, bytesFetched: origin.bytesFetched, head: buffers.head, isDirect: disk.isDirect, log }
@@ -356,10 +360,4 @@ test('an abort ends the transfer at once with its reason', async () => {
   await until('requests', () => origin.asked.length > 2, { timeoutMs: 5000, everyMs: 5 })
   stop.abort(new Failure('cancelled', 'enough'))
   expect((await failed).code).toBe('cancelled')
-})
-
-test('a small machine gets fewer lanes and never none', () => {
-  const mebibyte = 1024 * 1024
-  // The kernel keeps some of a machine's memory: 1 GiB shows as less.
-  expect([64, 480, 970, 64_000].map((size) => lanesFor(size * mebibyte))).toEqual([1, 3, 5, 5])
 })

@@ -1,31 +1,22 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
-// until verify.ts has read everything else back. A frame that is done stays done, whatever happens to the origin.
+// until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
-import { frameStoredBytesMax, inflateFrame } from '../image/frames.ts'
+import { inflateFrame } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
-import { lanesOver, together } from './lanes.ts'
+import type { ArrivedFrame, FrameSource } from './frame-source.ts'
+import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { corrupt, type Origin, refetchesMax } from './origin.ts'
-import { type Batch, headBytesMax, planTransfer, type Range } from './plan.ts'
+import { headBytesMax, planZeros, type Range } from './plan.ts'
 
-/** Five frames in flight cover 1 Gbit/s over 160 ms of round trip; more would cost memory and bring nothing. */
-const lanesMax = 5
-const memoryBytesPerLane = 160 * 1024 * 1024
+/** Zeros are a step of so much at most: to be seen and stopped. */
+const zeroBytesMax = 256 * 1024 * 1024
 
-/**
- * How many requests are in flight. Each lane keeps 8.1 MiB (a frame of disk and a batch as fetched); what inflating and
- * hashing take and leave to the collector is more. Seen of the process's own memory over loopback: 190 to 245 MB with six
- * lanes, 135 to 160 with three, 125 with two, 45 of each being the program itself. A machine of 1 GiB gets all five,
- * one of 512 MiB three.
- */
-export function lanesFor(memoryBytes: number): number {
-  return Math.max(1, Math.min(lanesMax, Math.floor(memoryBytes / memoryBytesPerLane)))
-}
-
-/** One request asks for so much at most, beyond a single frame; so few frames that a lost one is little work lost. */
-const planLimits = { batchBytesMax: frameStoredBytesMax, batchFramesMax: 8, zeroBytesMax: 256 * 1024 * 1024 }
+/** What is written is made durable after so much of it or so long, that the reports of it mean something. */
+const flushBytes = 512 * 1024 * 1024
+const flushEveryMs = 5_000
 
 /** The end of the disk that is wiped too: backup GPT and the superblocks of md and ZFS lie there. */
 const tailBytesMax = 1024 * 1024
@@ -36,8 +27,6 @@ const wipeTimeoutMs = 60_000
 export type Buffers = {
   /** A frame of disk for each lane, fit for direct I/O. */
   readonly raw: readonly Buffer[]
-  /** A batch as it came from the origin, for each lane. */
-  readonly compressed: readonly Buffer[]
   /** The first MiB of the image, kept until the end. */
   readonly head: Buffer
   /** Stays zero. */
@@ -49,7 +38,7 @@ export function createBuffers(lanes: number): Buffers {
   const [head] = alignedBuffers(1, headBytesMax)
   const zeros = raw.pop()
   if (head === undefined || zeros === undefined) throw new Error('alignedBuffers gave fewer than asked for')
-  return { raw, compressed: Array.from({ length: lanes }, () => Buffer.alloc(frameStoredBytesMax)), head, zeros }
+  return { raw, head, zeros }
 }
 
 /**
@@ -84,70 +73,105 @@ export async function wipe(
 
 export type TransferCounts = { readonly bytesWritten: number; readonly bytesZeroed: number }
 
+export type TransferProgress = {
+  /** Bytes of disk that are written or zeroed. */
+  readonly doneBytes: number
+  /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
+  readonly writtenBytes: number
+  readonly durableBytes: number
+}
+
 export type Transfer = {
+  readonly source: FrameSource
+  /** Who is asked for a frame that the source brought corrupt. */
   readonly origin: Origin
   readonly imageUrl: string
   readonly manifest: Manifest
   readonly disk: OpenDisk
   readonly buffers: Buffers
   readonly log: Log
-  /** Called with the bytes of disk that are done, all told. */
-  readonly onProgress: (doneBytes: number) => void
+  readonly onProgress: (progress: TransferProgress) => void
 }
 
 /**
- * Fetches, checks, inflates and writes every data frame and zeroes every zero frame, then flushes. The first MiB of the
- * image ends up in `buffers.head` and not on the disk. Throws Failure `image-corrupt`, `origin-unreachable`,
- * `origin-error` or `disk-error`.
+ * Takes every data frame from the source in the order of arrival, checks, inflates and writes it; zeroes every zero frame
+ * beside; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
-  const plan = planTransfer(work.manifest, planLimits)
+  const { source, manifest, disk, buffers, onProgress } = work
   const counts = { bytesWritten: 0, bytesZeroed: 0 }
-  const done = () => work.onProgress(counts.bytesWritten + counts.bytesZeroed)
-  const zero = async (range: Range, _: number, signal: AbortSignal) => {
-    await work.disk.zero(range.offset, range.length, work.buffers.zeros, signal)
-    counts.bytesZeroed += range.length
-    done()
+  let writtenBytes = 0
+  const durability = createDurability(disk)
+  const tell = () => {
+    const doneBytes = counts.bytesWritten + counts.bytesZeroed
+    onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes })
+    return { doneBytes, storedBytes: writtenBytes }
   }
-  const bring = async (batch: Batch, lane: number, signal: AbortSignal) => {
-    for await (const bytes of bringBatch(work, batch, lane, signal)) {
-      counts.bytesWritten += bytes
-      done()
-    }
+  const zero = async (range: Range, _: number, signal: AbortSignal) => {
+    await disk.zero(range.offset, range.length, buffers.zeros, signal)
+    counts.bytesZeroed += range.length
+    await durability.flushWhenDue(tell())
+  }
+  const bring = async (frame: ArrivedFrame, lane: number, signal: AbortSignal) => {
+    const slot = buffers.raw[lane]
+    if (slot === undefined) throw new Error(`no buffer for lane ${lane}`)
+    const raw = await inflate(work, frame, signal)
+    raw.copy(slot)
+    await writeFrame(disk, buffers.head, frame.number * manifest.frameSizeBytes, slot, raw.length)
+    source.written(frame.number)
+    counts.bytesWritten += raw.length
+    writtenBytes += manifest.frames[frame.number]?.length ?? 0
+    signal.throwIfAborted()
+    await durability.flushWhenDue(tell())
   }
   await together(signal, [
-    ...lanesOver(1, plan.zeros, zero),
-    ...lanesOver(work.buffers.raw.length, plan.batches, bring),
+    ...lanesOver(1, planZeros(manifest, zeroBytesMax), zero),
+    ...lanesOverArrivals(buffers.raw.length, (signal) => source.frames(signal), bring),
   ])
-  await work.disk.flush()
+  await durability.flush(tell())
+  tell()
   return counts
 }
 
-/** Brings the frames of one batch to the disk and yields the bytes of disk of each as it is written. */
-async function* bringBatch(work: Transfer, batch: Batch, lane: number, signal: AbortSignal): AsyncGenerator<number> {
-  const { origin, imageUrl, manifest, disk, buffers } = work
-  const [compressed, slot] = [buffers.compressed[lane], buffers.raw[lane]]
-  if (compressed === undefined || slot === undefined) throw new Error(`no buffers for lane ${lane}`)
-  const bytes = compressed.subarray(0, batch.length)
-  await origin.fetchRange(imageUrl, batch.offset, manifest.storedBytes, bytes, signal)
-  let at = 0
-  for (const number of batch.frames) {
-    const length = manifest.frames[number]?.length ?? 0
-    const raw = await inflate(work, number, bytes.subarray(at, at + length), signal)
-    at += length
-    raw.copy(slot)
-    await writeFrame(disk, buffers.head, number * manifest.frameSizeBytes, slot, raw.length)
-    origin.progressed()
-    signal.throwIfAborted()
-    yield raw.length
+type Written = { readonly doneBytes: number; readonly storedBytes: number }
+
+/** Flushes now and then, one flush at a time, while others go on writing; what was written before it began is durable. */
+function createDurability(disk: OpenDisk) {
+  let flushed = { doneBytes: 0, atMs: performance.now() }
+  let isFlushing = false
+  const durability = {
+    /** Bytes of image.zst in frames that are durable. */
+    storedBytes: 0,
+    flush: async ({ doneBytes, storedBytes }: Written) => {
+      isFlushing = true
+      await disk.flush()
+      isFlushing = false
+      durability.storedBytes = storedBytes
+      flushed = { doneBytes, atMs: performance.now() }
+    },
+    flushWhenDue: async (written: Written) => {
+      const isDue =
+        written.doneBytes - flushed.doneBytes >= flushBytes || performance.now() - flushed.atMs >= flushEveryMs
+      if (isDue && !isFlushing) await durability.flush(written)
+    },
   }
+  return durability
 }
 
-/** Inflates one frame that was fetched to `bytes`; a corrupt one is fetched anew, a bounded number of times. */
-async function inflate(work: Transfer, number: number, bytes: Buffer, signal: AbortSignal): Promise<Buffer> {
+/** Gives the disk bytes of a frame; one that is lost or corrupt is fetched from the origin, a bounded number of times. */
+async function inflate(work: Transfer, frame: ArrivedFrame, signal: AbortSignal): Promise<Buffer> {
   const { origin, imageUrl, manifest, log } = work
-  const offset = manifest.frames[number]?.offset ?? 0
+  const { number } = frame
+  const { offset, length } = manifest.frames[number] ?? { offset: 0, length: 0 }
   const place = `frame ${number} (offset ${offset} of image.zst, ${number * manifest.frameSizeBytes} of the disk)`
+  const stored = await frame.read().catch((error: unknown) => {
+    signal.throwIfAborted()
+    log.failure(`${place} is lost, fetching it from the origin`, error)
+    return undefined
+  })
+  let bytes = stored ?? Buffer.alloc(length)
+  if (stored === undefined) await origin.fetchRange(imageUrl, offset, manifest.storedBytes, bytes, signal)
   for (let fetches = 1; ; fetches++) {
     try {
       return await inflateFrame(manifest, number, bytes)
@@ -156,6 +180,8 @@ async function inflate(work: Transfer, number: number, bytes: Buffer, signal: Ab
       if (fetches > refetchesMax) throw corrupt(`${place} is corrupt at ${imageUrl}, fetched ${fetches} times`, error)
       log.failure(`${place} is corrupt, fetching it again (${fetches} of ${refetchesMax})`, error)
     }
+    // Not into the source's own bytes: it may be giving them to others.
+    if (bytes === stored) bytes = Buffer.alloc(length)
     await origin.fetchRange(imageUrl, offset, manifest.storedBytes, bytes, signal)
   }
 }
