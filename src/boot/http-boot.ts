@@ -1,5 +1,4 @@
-// The boot namespace over HTTP, below `/boot/`: the same answers as TFTP gives, for loaders that can. And the image library
-// below `/images/`: the origin, with byte ranges (RFC 9110, 14) so that agents fetch frame by frame.
+// The boot namespace over HTTP, below `/boot/`: the same answers as TFTP gives, for loaders that can.
 
 import { basename, dirname } from 'node:path'
 import staticFiles from '@fastify/static'
@@ -44,17 +43,4 @@ function pathOf(request: FastifyRequest): string {
 
 async function notFound(reply: FastifyReply): Promise<void> {
   await reply.code(404).type('text/plain; charset=utf-8').send('there is no such boot file\n')
-}
-
-/** Adds `/images/<digest>/image.zst` and `manifest.json` to a server. A digest's files never change. */
-export async function addOriginRoutes(app: FastifyInstance, libraryFolder: string): Promise<void> {
-  await app.register(staticFiles, {
-    root: libraryFolder,
-    prefix: '/images/',
-    index: false,
-    immutable: true,
-    maxAge: '1y',
-    dotfiles: 'deny',
-    allowedPath: (path) => /^\/?[0-9a-f]{64}\/(image\.zst|manifest\.json)$/.test(path),
-  })
 }

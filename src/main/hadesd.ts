@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { execa } from 'execa'
 import pino from 'pino'
 import { startDhcpServer } from '../boot/dhcp-server.ts'
-import { addBootRoutes, addOriginRoutes } from '../boot/http-boot.ts'
+import { addBootRoutes } from '../boot/http-boot.ts'
 import { bootRecorder } from '../boot/record.ts'
 import { bootResolver, type ScoutFiles } from '../boot/resolve.ts'
 import { startTftpServer } from '../boot/tftp-server.ts'
@@ -25,6 +25,7 @@ import { version } from '../operations/version.ts'
 import type { World } from '../operations/world.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
+import { addOriginRoutes } from '../swarm/origin-routes.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 
 export type UpOptions = {
@@ -35,6 +36,8 @@ export type UpOptions = {
   readonly tftpPort: number
   readonly dhcp: 'full' | 'off'
   readonly router: string | undefined
+  /** Bytes a second of image.zst that leave this process, at most. */
+  readonly originRate: number | undefined
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
@@ -138,7 +141,10 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
       token === undefined ? undefined : { kind: 'bearer', token, address: peer },
     log,
     version,
-    routes: [(app) => addBootRoutes(app, resolveBoot, recorder.http), (app) => addOriginRoutes(app, library.folder)],
+    routes: [
+      (app) => addBootRoutes(app, resolveBoot, recorder.http),
+      (app) => addOriginRoutes(app, { library, baseUrl: bootBase, bytesPerSecondMax: options.originRate }),
+    ],
   })
   closing.add(() => server.close())
   const tftp = await startTftpServer({ address, port: options.tftpPort, resolve: resolveBoot, onEvent: recorder.tftp })

@@ -1,0 +1,177 @@
+// The origin: `/images/<digest>/` over HTTP. image.zst with byte ranges (RFC 9110, 14), so that it is a web seed (BEP 19),
+// the manifest, and the forms in which other programs take an image: image.torrent, image.meta4 (Metalink), image.bmap.
+// All that leaves as image.zst passes one bucket and is counted.
+import { createHash } from 'node:crypto'
+import { pipeline, Readable, Transform } from 'node:stream'
+import staticFiles from '@fastify/static'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { mappedRangesOf, readForms, torrentInfoOf } from '../image/forms.ts'
+import { type Library, readManifest } from '../image/library.ts'
+import { TokenBucket } from '../lib/rate-limit.ts'
+import { Failure } from '../model/failure.ts'
+import { encodeBmap } from '../protocol/bmap.ts'
+import { encodeMetalink } from '../protocol/metalink.ts'
+import { encodeTorrent } from '../protocol/torrent.ts'
+
+/** Another server with the same `<digest>/image.zst` below `imagesUrl`. */
+export type OriginMirror = {
+  readonly imagesUrl: string
+  /** ISO 3166-1, two letters. */
+  readonly location?: string
+  /** 1 is asked first; this server itself has `ownPriority`. */
+  readonly priority?: number
+}
+
+export type OriginOptions = {
+  readonly library: Library
+  /** `http://host:port` where machines reach us. The forms name it, whatever the Host header of a request says. */
+  readonly baseUrl: string
+  readonly mirrors?: readonly OriginMirror[]
+  /** For all answers with image.zst together. */
+  readonly bytesPerSecondMax?: number | undefined
+  /** Bytes of image.zst handed to connections are added here, by digest. */
+  readonly sentBytes?: Map<string, number>
+}
+
+/** Behind every mirror that has a priority of its own below: torrents and mirrors spare the origin. */
+const ownPriority = 100
+
+/** Where the tracker of a server with this base is. */
+export function announceUrlOf(baseUrl: string): string {
+  return `${baseUrl}/announce`
+}
+
+type Form = {
+  readonly name: string
+  readonly mediaType: string
+  /** Whether nothing but the image's bytes is in it, so that it never changes. */
+  readonly isImmutable: boolean
+  readonly render: (options: OriginOptions, digest: string) => Promise<Buffer>
+}
+
+const forms: readonly Form[] = [
+  { name: 'image.torrent', mediaType: 'application/x-bittorrent', isImmutable: false, render: renderTorrent },
+  { name: 'image.meta4', mediaType: 'application/metalink4+xml', isImmutable: false, render: renderMetalink },
+  { name: 'image.bmap', mediaType: 'text/xml; charset=utf-8', isImmutable: true, render: renderBmap },
+]
+
+async function renderTorrent(options: OriginOptions, digest: string): Promise<Buffer> {
+  return encodeTorrent({
+    info: torrentInfoOf(await readForms(options.library, digest)),
+    announce: [announceUrlOf(options.baseUrl)],
+    webSeeds: mirrorsOf(options, digest).map(({ url }) => url),
+  })
+}
+
+async function renderMetalink(options: OriginOptions, digest: string): Promise<Buffer> {
+  const kept = await readForms(options.library, digest)
+  return encodeMetalink({
+    ...torrentInfoOf(kept),
+    sha256: kept.sha256,
+    torrentUrl: `${options.baseUrl}/images/${digest}/image.torrent`,
+    mirrors: mirrorsOf(options, digest),
+  })
+}
+
+async function renderBmap({ library }: OriginOptions, digest: string): Promise<Buffer> {
+  const manifest = await readManifest(library, digest)
+  return encodeBmap({ sizeBytes: manifest.sizeBytes, ranges: mappedRangesOf(manifest) })
+}
+
+/** Where image.zst is, we ourselves first. */
+function mirrorsOf({ baseUrl, mirrors = [] }: OriginOptions, digest: string) {
+  return [{ imagesUrl: `${baseUrl}/images`, priority: ownPriority }, ...mirrors].map(({ imagesUrl, ...mirror }) => ({
+    ...mirror,
+    url: `${imagesUrl.replace(/\/+$/, '')}/${digest}/image.zst`,
+  }))
+}
+
+/** Adds the origin to a server. What it throws for a damaged image is Failure `image-corrupt`; unknown ones are 404. */
+export async function addOriginRoutes(app: FastifyInstance, options: OriginOptions): Promise<void> {
+  addMeter(app, options)
+  for (const form of forms) addForm(app, form, options)
+  await app.register(staticFiles, {
+    root: options.library.folder,
+    prefix: '/images/',
+    index: false,
+    immutable: true,
+    maxAge: '1y',
+    dotfiles: 'deny',
+    allowedPath: (path) => /^\/?[0-9a-f]{64}\/(image\.zst|manifest\.json)$/.test(path),
+  })
+}
+
+function addForm(app: FastifyInstance, form: Form, options: OriginOptions): void {
+  // All hosts of a rollout ask at once: they share one rendering. There are no more entries than images.
+  const underWay = new Map<string, Promise<Buffer>>()
+  const rendered = (digest: string): Promise<Buffer> => {
+    const running = underWay.get(digest)
+    if (running) return running
+    const body = form.render(options, digest).finally(() => underWay.delete(digest))
+    underWay.set(digest, body)
+    return body
+  }
+  const caching = form.isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache'
+  app.get<{ Params: { digest: string } }>(`/images/:digest/${form.name}`, async (request, reply) => {
+    const { digest } = request.params
+    if (!/^[0-9a-f]{64}$/.test(digest)) return reply.callNotFound()
+    let body: Buffer
+    try {
+      body = await rendered(digest)
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'unknown-image') return reply.callNotFound()
+      throw error
+    }
+    const etag = `"${createHash('sha256').update(body).digest('hex').slice(0, 32)}"`
+    reply.header('etag', etag).header('cache-control', caching)
+    if (isKnown(request, etag)) return await reply.code(304).send()
+    return await reply.type(form.mediaType).send(body)
+  })
+}
+
+/** RFC 9110, 13.1.2. */
+function isKnown(request: FastifyRequest, etag: string): boolean {
+  const known = (request.headers['if-none-match'] ?? '').split(',').map((tag) => tag.trim().replace(/^W\//, ''))
+  return known.includes(etag) || known.includes('*')
+}
+
+function addMeter(app: FastifyInstance, { bytesPerSecondMax, sentBytes }: OriginOptions): void {
+  const bucket =
+    bytesPerSecondMax === undefined
+      ? undefined
+      : new TokenBucket({ bytesPerSecond: bytesPerSecondMax, burstBytes: Math.ceil(bytesPerSecondMax / 10) })
+  app.addHook('onSend', async (request: FastifyRequest, reply: FastifyReply, payload: unknown) => {
+    const digest = imageAskedFor(request)
+    const isContent = reply.statusCode === 200 || reply.statusCode === 206
+    if (digest === undefined || !isContent || !(payload instanceof Readable)) return payload
+    return metered(payload, bucket, (bytes) => sentBytes?.set(digest, (sentBytes.get(digest) ?? 0) + bytes))
+  })
+}
+
+/** The digest, when the request is for an image.zst. Taken from the decoded path: an escaped one is metered too. */
+function imageAskedFor(request: FastifyRequest): string | undefined {
+  const path = (request.params as { readonly '*'?: string } | undefined)?.['*'] ?? ''
+  return /^\/?([0-9a-f]{64})\/image\.zst$/.exec(path)?.[1]
+}
+
+/** `file` as the bucket lets it pass. Whichever ends first, the reader or the file, ends the other, and the wait between. */
+function metered(file: Readable, bucket: TokenBucket | undefined, onSent: (bytes: number) => void): Readable {
+  const ended = new AbortController()
+  const meter = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      const pass = () => {
+        onSent(chunk.length)
+        done(null, chunk)
+      }
+      if (bucket === undefined) pass()
+      else bucket.take(chunk.length, ended.signal).then(pass, done)
+    },
+    destroy(error, done) {
+      ended.abort(error ?? undefined)
+      done(error)
+    },
+  })
+  // What goes wrong reaches the server through the meter itself.
+  pipeline(file, meter, () => {})
+  return meter
+}
