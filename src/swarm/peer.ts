@@ -295,8 +295,8 @@ export class Peer implements PieceSource {
       isAgent: this.#isAgent,
       isFast: this.#isFast,
       requestsMax: this.#requestsMax,
-      ask: (block) => this.#send({ kind: 'request', ...block }),
-      cancel: (block) => this.#send({ kind: 'cancel', ...block }),
+      ask: (block) => this.#send({ ...block, kind: 'request' }),
+      cancel: (block) => this.#send({ ...block, kind: 'cancel' }),
       allocate: allocate ?? ((bytes) => Buffer.allocUnsafeSlow(bytes)),
       onPiece: (piece, bytes) => events.onPiece(this, piece, bytes),
       onRefused: (piece) => events.onRefused(this, piece),
@@ -310,7 +310,7 @@ export class Peer implements PieceSource {
       egress,
       uploads,
       isInterested: () => this.#isInterested,
-      reject: (block) => this.#send({ kind: 'reject', ...block }),
+      reject: (block) => this.#send({ ...block, kind: 'reject' }),
       sendChoke: (isChoked) => this.#send({ kind: isChoked ? 'choke' : 'unchoke' }),
     })
     // What every client understands, though agents do not go by it.
