@@ -149,9 +149,9 @@ describe('agents', () => {
   test('that join late come behind those that are ahead', () => {
     const world = openWorld()
     world.run(1000, () => world.agents(['n5', 'n6']))
-    world.run(1000, () => world.agents(['n5', 'n6'], (name) => ({ report: { have: 15 } })))
+    world.run(1000, () => world.agents(['n5', 'n6'], () => ({ report: { have: 15 } })))
     world.agent('n4')
-    world.run(1000, () => world.agents(['n5', 'n6'], (name) => ({ report: { have: 100 } })))
+    world.run(1000, () => world.agents(['n5', 'n6'], () => ({ report: { have: 100 } })))
     expect(line(world)).toEqual(['n4', 'n5', 'n6'])
     world.agent('n1')
     world.run(500)
