@@ -33,7 +33,7 @@ export function planRelief(
   let droppedBytes = 0
   let spilledBytes = 0
   for (const { piece, bytes } of held.filter(({ isWritten, isWanted }) => isWritten && !isWanted)) {
-    if (droppedBytes >= room.shortBytes) break
+    if (droppedBytes >= Math.max(room.shortBytes, room.overBytes)) break
     drop.push(piece)
     droppedBytes += bytes
   }

@@ -56,6 +56,7 @@ export class PieceStore implements PieceReader {
   #droppedPieces = 0
   #readsFromSpill = 0
   #hasRoom = true
+  #isClosing = false
   /** Pieces to be spilled, the next first. */
   #toSpill: number[] = []
   /** With so much in memory it is looked again what can leave. */
@@ -181,15 +182,16 @@ export class PieceStore implements PieceReader {
 
   /** Spills nothing more. Resolves when the spill area may be closed; what is in memory can still be read. */
   async close(): Promise<void> {
+    this.#isClosing = true
     this.#toSpill = []
     await this.#spilled?.idle()
   }
 
   /** Brings memory back below the mark as far as that goes now, and begins to spill what else should leave. */
   #relieve(): void {
-    const step = lookAgainPart * this.budgetBytes
     // Over the budget a little more than that must go, or the next piece would be looking again.
-    const overBytes = this.#ramBytes > this.budgetBytes ? this.#ramBytes - this.budgetBytes + step : 0
+    const marginBytes = lookAgainPart * this.budgetBytes
+    const overBytes = this.#ramBytes > this.budgetBytes ? this.#ramBytes - this.budgetBytes + marginBytes : 0
     const shortBytes = this.#ramBytes - relievedMark * this.budgetBytes
     const held = this.#ram.flatMap((bytes, piece) => {
       if (bytes === undefined || this.#spilled?.isWriting(piece)) return []
@@ -198,14 +200,18 @@ export class PieceStore implements PieceReader {
     })
     const isSpillFull = (this.#spilled?.slotsFree ?? 0) * this.#geometry.pieceBytes < shortBytes
     const cleared = isSpillFull ? this.#clearSpilled() : []
-    const spillSlots = this.#spilled?.slotsFree ?? 0
+    const spillSlots = this.#isClosing ? 0 : (this.#spilled?.slotsFree ?? 0)
     const { drop, spill } = planRelief(held, { shortBytes: shortBytes - this.#leavingBytes, overBytes, spillSlots })
     for (const piece of drop) this.#forget(piece)
     this.#toSpill = [...spill]
     this.#spillNext()
-    this.#lookAtBytes = Math.max(fullMark * this.budgetBytes, this.#ramBytes + step)
+    this.#lookAtBytes = this.#nextLookAt()
     // Last of all, because the owner may call back.
     for (const piece of [...cleared, ...drop]) this.#owner.onDropped(piece)
+  }
+
+  #nextLookAt(): number {
+    return Math.max(fullMark * this.budgetBytes, this.#ramBytes + lookAgainPart * this.budgetBytes)
   }
 
   /** Forgets what lies in the spill area and nobody has a use for. */
@@ -237,6 +243,7 @@ export class PieceStore implements PieceReader {
       this.#ram[piece] = undefined
       this.#ramBytes -= bytes.length
       if (!isWritten) this.#unwrittenBytes -= bytes.length
+      this.#lookAtBytes = Math.min(this.#lookAtBytes, this.#nextLookAt())
     }
     this.#spillNext()
     this.#tellRoom()
