@@ -186,12 +186,15 @@ test('forms are asked for again only when they have changed', async () => {
   expect(sent()).toBe(0)
 })
 
-test('the block map is that of the manifest', async () => {
-  const { fetchForm } = await startOrigin()
+test('the block map is that of the manifest, and bmaptool finds it beside image.zst', async () => {
+  const { fetchForm, urlOf } = await startOrigin()
   const manifest = await readManifest(library, digest)
   const { headers, body } = await fetchForm('image.bmap')
   expect(headers['content-type']).toBe('text/xml; charset=utf-8')
   expect(body.equals(encodeBmap({ sizeBytes: manifest.sizeBytes, ranges: mappedRangesOf(manifest) }))).toBe(true)
+  const { stderr } = await run('bmaptool', ['copy', urlOf('image.zst'), join(folder, 'target')])
+  expect(stderr).toContain('block map format version 2.0')
+  expect(readFileSync(join(folder, 'target')).equals(disk)).toBe(true)
 })
 
 test('an image without kept hashes gets them when many ask at once, and a damaged one gets none', async () => {
