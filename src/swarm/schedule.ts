@@ -284,10 +284,11 @@ export class Schedule {
     for (const stripe of this.#stripes) stripe.line = stripe.line.filter((other) => other !== id)
   }
 
-  /** A verified piece was dropped before it was used, and is needed again. */
+  /** A piece that had come is not here any more, and is needed. */
   lost(piece: number): void {
-    if (this.#status[piece] !== verified) return
-    this.#verified -= 1
+    const status = this.#status[piece]
+    if (status !== arrived && status !== verified) return
+    if (status === verified) this.#verified -= 1
     this.#missing(piece)
   }
 

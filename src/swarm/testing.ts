@@ -1,0 +1,148 @@
+// A whole swarm on loopback for tests: an origin by ranges, the real tracker over HTTP, and agents that join.
+import { createHash } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import fastify from 'fastify'
+import { Secret } from '../lib/secret.ts'
+import { choosePieceBytes, pieceCount } from '../model/swarm.ts'
+import { infoHashOf, type TorrentInfo } from '../protocol/torrent.ts'
+import { joinSwarm, type Swarm, type SwarmOptions } from './swarm.ts'
+import { Tracker } from './tracker.ts'
+import { addTrackerRoutes } from './tracker-routes.ts'
+
+export function torrentOf(bytes: Buffer, pieceBytes = choosePieceBytes(bytes.length)): SwarmOptions['torrent'] {
+  const count = pieceCount({ totalBytes: bytes.length, pieceBytes })
+  const hashes = Array.from({ length: count }, (_, piece) =>
+    createHash('sha1')
+      .update(bytes.subarray(piece * pieceBytes, (piece + 1) * pieceBytes))
+      .digest(),
+  )
+  const info: TorrentInfo = {
+    name: 'image.zst',
+    totalBytes: bytes.length,
+    pieceBytes,
+    pieceHashes: Buffer.concat(hashes),
+  }
+  return { info, infoHash: infoHashOf(info), announce: [], webSeeds: [] }
+}
+
+export type TestSwarm = {
+  readonly origin: { readonly url: string; sentBytes: number; isAway: boolean; refused: number }
+  readonly tracker: { readonly url: string; restart: () => Promise<void>; stop: () => Promise<void> }
+  /** An agent of the host of this name, which is its token too. */
+  readonly join: (host: string, options?: Partial<SwarmOptions>) => Promise<Swarm>
+  readonly log: string[]
+  readonly close: () => Promise<void>
+}
+
+/** `originBytesPerSecond` keeps the origin so slow that a transfer lasts. */
+export async function openSwarm(
+  bytes: Buffer,
+  options: { readonly pieceBytes?: number; readonly originBytesPerSecond?: number; readonly served?: Buffer } = {},
+): Promise<TestSwarm> {
+  const { served = bytes, originBytesPerSecond = Number.POSITIVE_INFINITY } = options
+  const torrent = torrentOf(bytes, options.pieceBytes)
+  const log: string[] = []
+  const swarms = new Set<Swarm>()
+
+  const origin = { url: '', sentBytes: 0, isAway: false, refused: 0 }
+  let busyUntil = 0
+  const server = createServer((request, response) => {
+    if (origin.isAway) {
+      origin.refused += 1
+      request.socket.destroy()
+      return
+    }
+    const [, from = '0', to = ''] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? []
+    const end = to === '' ? served.length - 1 : Number(to)
+    response.writeHead(206, {
+      'content-length': end + 1 - Number(from),
+      'content-range': `bytes ${from}-${end}/${served.length}`,
+    })
+    const sendFrom = (at: number) => {
+      if (response.destroyed) return
+      if (origin.isAway) {
+        response.destroy()
+        return
+      }
+      const part = served.subarray(at, Math.min(at + 16_384, end + 1))
+      if (part.length === 0) {
+        response.end()
+        return
+      }
+      origin.sentBytes += part.length
+      busyUntil = Math.max(busyUntil, performance.now()) + (part.length * 1000) / originBytesPerSecond
+      response.write(part)
+      setTimeout(() => sendFrom(at + part.length), Math.max(0, busyUntil - performance.now()))
+    }
+    if (originBytesPerSecond === Number.POSITIVE_INFINITY) {
+      origin.sentBytes += end + 1 - Number(from)
+      response.end(served.subarray(Number(from), end + 1))
+    } else sendFrom(Number(from))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  // A server that listens on TCP has a numeric port.
+  origin.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/image.zst`
+
+  const pieces = pieceCount({ totalBytes: bytes.length, pieceBytes: torrent.info.pieceBytes })
+  const openTracker = async (port: number) => {
+    const app = fastify({ forceCloseConnections: true })
+    addTrackerRoutes(app, {
+      tracker: new Tracker({ firstVersion: Math.floor(performance.now()), limits: { agentIntervalMs: 200 } }),
+      admit: async ({ token, infoHash }) =>
+        token === undefined || infoHash !== torrent.infoHash
+          ? { kind: 'refused', reason: 'not one of ours' }
+          : { kind: 'agent', host: token, site: undefined, rack: undefined, pieces },
+      onError: (error) => log.push(`tracker: ${String(error)}`),
+      limits: { perSecond: 10_000, burst: 10_000 },
+    })
+    await app.listen({ host: '127.0.0.1', port })
+    return app
+  }
+  let app = await openTracker(0)
+  const port = (app.server.address() as AddressInfo).port
+  const url = `http://127.0.0.1:${port}/announce`
+
+  return {
+    origin,
+    log,
+    tracker: {
+      url,
+      stop: () => app.close(),
+      restart: async () => {
+        await app.close()
+        app = await openTracker(port)
+      },
+    },
+    join: async (host, own = {}) => {
+      const swarm = await joinSwarm({
+        torrent,
+        webSeeds: [origin.url],
+        tracker: { url, token: new Secret(host) },
+        listen: { host: '127.0.0.1', port: 0 },
+        budgetBytes: 256 * 1024 * 1024,
+        client: 'HaDeS test',
+        log: (line) => log.push(`${host}: ${line}`),
+        ...own,
+      })
+      swarms.add(swarm)
+      return swarm
+    },
+    close: async () => {
+      await Promise.all([...swarms].map((swarm) => swarm.close()))
+      await app.close()
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+/** Takes every piece and reads the image; throws when one came twice. */
+export async function takeAll(swarm: Swarm, bytes: Buffer): Promise<Buffer> {
+  const taken = new Set<number>()
+  for await (const piece of swarm.pieces()) {
+    if (taken.has(piece)) throw new Error(`piece ${piece} came twice`)
+    taken.add(piece)
+  }
+  return swarm.read(0, bytes.length)
+}
