@@ -27,6 +27,7 @@ import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
+import { swarmServices } from './swarm-services.ts'
 
 export type UpOptions = {
   readonly data: string
@@ -38,6 +39,8 @@ export type UpOptions = {
   readonly router: string | undefined
   /** Bytes a second of image.zst that leave this process, at most. */
   readonly originRate: number | undefined
+  /** Anyone who has the torrent of a published image may join its swarm. */
+  readonly openSwarm: boolean | undefined
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
@@ -134,6 +137,7 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     onScript: recorder.script,
   })
   closing.add(() => recorder.settled())
+  const swarm = swarmServices(world, { isOpen: options.openSwarm ?? false })
   const server = await servePorts({
     ports: [served(servicePort, serviceHandlers(world))],
     listen: [{ host: address, port: options.httpPort }],
@@ -144,6 +148,7 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     routes: [
       (app) => addBootRoutes(app, resolveBoot, recorder.http),
       (app) => addOriginRoutes(app, { library, baseUrl: bootBase, bytesPerSecondMax: options.originRate }),
+      (app) => swarm.addRoutes(app),
     ],
   })
   closing.add(() => server.close())
