@@ -1,9 +1,11 @@
 // How this machine's memory is shared out: lanes that check, inflate and write, and the compressed pieces that are kept for
 // others. Pure.
 
+const mebibyte = 1024 * 1024
+
 /** Five frames in flight cover 1 Gbit/s over 160 ms of round trip; more would cost memory and bring nothing. */
 const lanesMax = 5
-const memoryBytesPerLane = 160 * 1024 * 1024
+const memoryBytesPerLane = 160 * mebibyte
 
 /**
  * How many frames are in work, and requests at the origin in flight. Each lane keeps 8.1 MiB (a frame of disk and one as
@@ -13,4 +15,17 @@ const memoryBytesPerLane = 160 * 1024 * 1024
  */
 export function lanesFor(memoryBytes: number): number {
   return Math.max(1, Math.min(lanesMax, Math.floor(memoryBytes / memoryBytesPerLane)))
+}
+
+/** The other part is the system, which lies in memory whole, sockets, and what is being received. */
+const memoryPart = 0.45
+/** By which a lane makes the process grow, as seen above. */
+const bytesPerLane = 40 * mebibyte
+/** Less holds too little of what the next host asks for: at 1 Gbit/s half a second. */
+const pieceBytesMin = 64 * mebibyte
+
+/** What the compressed pieces may take of the memory beside the lanes. */
+export function pieceBudgetFor(memoryBytes: number): number {
+  const left = Math.floor(memoryPart * memoryBytes) - lanesFor(memoryBytes) * bytesPerLane
+  return Math.max(pieceBytesMin, left)
 }

@@ -24,7 +24,7 @@ export const namedPeersMax = 16
 export interface PieceSupply {
   /** Verified pieces in the order of their arrival, each once; ends after the last. Throws when no more can come. */
   pieces(): AsyncIterable<number>
-  /** Bytes of image.zst whose pieces have all come and are not released. The caller's own copy. */
+  /** Bytes of image.zst whose pieces have all come and are not released; to be read, not changed. */
   read(offset: number, length: number): Promise<Buffer>
   /** The agent needs this piece no more; others may. */
   release(piece: number): void
