@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { formatRangeRequest, parseAnswerHead, parseRetryAfter, rangeProblem } from './http-range.ts'
+import { formatRangeRequest, parseAnswerHead, parseRetryAfter, rangeProblem, readBody } from './http-range.ts'
 
 const range = { start: 100, end: 300, totalBytes: 1000 }
 const right = { 'content-range': 'bytes 100-299/1000', 'content-length': '200' }
@@ -91,4 +91,20 @@ test.each([
   ['soon', undefined],
 ])('Retry-After %j asks for %j ms', (value, ms) => {
   expect(parseRetryAfter(value, new Date('2026-11-24T00:00:00Z'))).toBe(ms)
+})
+
+test.each([
+  ['Content-Length: 5', 'hel', 'hel', false],
+  ['Content-Length: 5', 'hello and more', 'hello', true],
+  ['Content-Length: 0', '', '', true],
+  ['Vary: a', 'hello', 'hello', false],
+  ['Transfer-Encoding: Chunked', '3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n', 'hello', true],
+  ['Transfer-Encoding: chunked', '3\r\nhel\r\n2', 'hel', false],
+  ['Transfer-Encoding: chunked', '3\r\nh', 'h', false],
+  ['Transfer-Encoding: chunked', '', '', false],
+  ['Transfer-Encoding: chunked', 'no size\r\n', '', true],
+])('with %s the body of %j is %j, whole: %j', (field, received, body, isWhole) => {
+  const head = parseAnswerHead(Buffer.from(`HTTP/1.1 500 X\r\n${field}\r\n\r\n`))?.head
+  if (head === undefined) throw new Error('no head')
+  expect(readBody(head, Buffer.from(received))).toEqual({ body: Buffer.from(body), isWhole })
 })

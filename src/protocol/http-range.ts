@@ -63,6 +63,31 @@ function notHttp(bytes: Buffer): Error {
   return new Error(`the answer is no HTTP/1: it begins ${JSON.stringify(bytes.toString('latin1', 0, 40))}`)
 }
 
+/** The body of an answer, as far as `received` goes: all that came after the head. */
+export function readBody(head: AnswerHead, received: Buffer): { readonly body: Buffer; readonly isWhole: boolean } {
+  const { 'content-length': announced, 'transfer-encoding': encoding } = head.headers
+  if (head.status === 204 || head.status === 304) return { body: received.subarray(0, 0), isWhole: true }
+  if (encoding?.toLowerCase() === 'chunked') return readChunks(received)
+  // Without a length the body lasts as long as the connection.
+  const length = announced === undefined ? Number.POSITIVE_INFINITY : Number(announced)
+  return { body: received.subarray(0, length), isWhole: received.length >= length }
+}
+
+/** RFC 9112, 7.1. What is no chunk ends the body. */
+function readChunks(received: Buffer): { readonly body: Buffer; readonly isWhole: boolean } {
+  const chunks: Buffer[] = []
+  for (let at = 0; ; ) {
+    const end = received.indexOf('\r\n', at)
+    const sizeText = received.toString('latin1', at, end)
+    const size = end < 0 ? undefined : Number.parseInt(sizeText, 16)
+    if (size === undefined) return { body: Buffer.concat(chunks), isWhole: false }
+    if (!(size > 0)) return { body: Buffer.concat(chunks), isWhole: true }
+    chunks.push(received.subarray(end + 2, end + 2 + size))
+    at = end + 2 + size + 2
+    if (at > received.length) return { body: Buffer.concat(chunks), isWhole: false }
+  }
+}
+
 /** What is wrong with an answer of status 206 or 200 to a request for `range`; undefined when it is what was asked. */
 export function rangeProblem(
   status: number,

@@ -11,6 +11,7 @@ import {
   parseAnswerHead,
   parseRetryAfter,
   rangeProblem,
+  readBody,
 } from '../protocol/http-range.ts'
 
 /** What an answer's body says about an error is quoted up to here. */
@@ -216,10 +217,12 @@ export class RangeConnection {
   #quote(isEnd: boolean): void {
     const head = this.#head
     if (head === undefined) return
-    const announced = Number(head.headers['content-length'] ?? quoteBytesMax)
-    if (!isEnd && this.#headBytes < Math.min(quoteBytesMax, announced)) return
-    const body = this.#headMemory.toString('utf8', 0, Math.min(quoteBytesMax, this.#headBytes))
-    const words = body.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim()
+    const { body, isWhole } = readBody(head, this.#headMemory.subarray(0, this.#headBytes))
+    if (!isEnd && !isWhole && body.length < quoteBytesMax && this.#headBytes < answerHeadBytesMax) return
+    const words = body
+      .toString('utf8', 0, quoteBytesMax)
+      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+      .trim()
     const { location } = head.headers
     const elsewhere = location === undefined ? '' : ` (to ${location.slice(0, quoteBytesMax)})`
     const said = words === '' ? '' : `: ${words}`
