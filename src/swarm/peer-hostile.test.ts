@@ -51,7 +51,6 @@ describe('a stranger is closed with the reason when it sends', () => {
       Buffer.concat([raw(3, 5), Buffer.alloc(2)]),
       'bitfield cannot have 3 bytes',
     ],
-    ['what it holds twice', true, Buffer.concat([message('have-all'), message('have-none')]), 'told twice'],
     ['a message of BEP 6 without saying that it knows it', false, message('have-all'), 'without the fast extension'],
     ['an oversized message', false, raw(200_000_000, 20), 'extended cannot have 200000000 bytes'],
     ['a piece nobody asked for', false, encodePieceHeader({ piece: 0, begin: 0, length: 16_384 }), 'nobody had asked'],

@@ -149,7 +149,7 @@ export async function connected(
 }
 
 export async function closeAll(listener: PeerListener, ...worlds: TestSwarm[]): Promise<void> {
-  for (const world of worlds) for (const peer of [...world.peers]) peer.close()
+  for (const world of worlds) for (const peer of world.peers) peer.close()
   await listener.close()
 }
 

@@ -101,7 +101,6 @@ export class Peer implements PieceSource {
   #dontHaveId: number | undefined
   #requestsMax = Number.POSITIVE_INFINITY
   #held: Buffer
-  #hasBitfield = false
   /** What we held when we introduced ourselves. */
   readonly #told: Buffer
   #isChokingUs = true
@@ -386,20 +385,26 @@ export class Peer implements PieceSource {
     if (!isChoked && !this.#isAgent) this.#tellAllHeld()
   }
 
+  /** Should come once; aria2 sends one in the place of many HAVEs, so it counts as news of whatever it changes. */
   #onBitfield(bits: Buffer): void {
-    if (this.#hasBitfield) throw new Error('the peer has told twice what it holds')
-    this.#hasBitfield = true
+    const before = this.#held
     this.#held = bits
-    for (const piece of bitsOf(bits)) this.#toldHave.push(piece)
+    for (const piece of bitsOf(bits)) if (!hasBit(before, piece)) this.#toldHave.push(piece)
+    for (const piece of bitsOf(before)) if (!hasBit(bits, piece)) this.#onDropped(piece)
+  }
+
+  /** The other no longer holds a piece. */
+  #onDropped(piece: number): void {
+    this.#tellHeld()
+    setBit(this.#held, piece, false)
+    if (this.#phase === 'ready') this.#swarm.events.onDontHave(this, piece)
   }
 
   #onExtended(id: number, payload: Buffer): void {
     if (id === ourExtensions.lt_donthave) {
       const piece = decodeDontHave(payload)
       if (piece >= pieceCount(this.#swarm.geometry)) throw new Error(`lt_donthave of piece ${piece}`)
-      this.#tellHeld()
-      setBit(this.#held, piece, false)
-      if (this.#phase === 'ready') this.#swarm.events.onDontHave(this, piece)
+      this.#onDropped(piece)
     }
     // A later handshake may switch extensions on and off; who is an agent stays one.
     if (id !== extensionHandshakeId) return
