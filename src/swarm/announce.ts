@@ -112,7 +112,8 @@ export class TrackerClient {
     if (this.#closing.signal.aborted) return await this.#loop
     this.#closing.abort()
     await this.#loop
-    if (this.#isStarted) {
+    // Who was told nothing needs no farewell; who is away forgets us by itself.
+    if (this.#awaySinceMs === undefined) {
       await this.#call('stopped', AbortSignal.timeout(this.#limits.stoppedMs)).catch(() => undefined)
     }
     this.#agent.destroy()
