@@ -126,6 +126,7 @@ async function run(world: World, options: { token?: string; problem?: unknown } 
         return options.problem === undefined ? seen : { ...seen, problem: options.problem }
       },
       log: createLog((line) => void world.console.push(line)),
+      peerAddress: { host: '127.0.0.1', port: 0 },
       originLimits: { stallMs: 500, noProgressMs: 2000, wrongAnswersMax: 3, pauseMs: 10, pauseMsMax: 50 },
       reportLimits: { callMs: 500, pauseMs: 10, pauseMsMax: 50 },
     },

@@ -4,24 +4,27 @@
 import { randomUUID } from 'node:crypto'
 import type { Input, Output } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Instructions, Proof } from '../contract/types.ts'
+import type { Instructions, Proof, TransferCounts } from '../contract/types.ts'
 import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
 import { causeChain, Failure } from '../model/failure.ts'
+import type { Manifest } from '../model/image.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
 import { chooseDisk, describe } from './choose-disk.ts'
 import { openDisk } from './disk.ts'
+import { openSource } from './engine.ts'
+import type { FrameSource } from './frame-source.ts'
 import { findEfiSystemPartition } from './gpt.ts'
-import { HttpFrames } from './http-frames.ts'
 import type { Look, SeenDisk } from './inventory.ts'
 import type { Log } from './log.ts'
-import { lanesFor } from './memory-plan.ts'
+import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
+import { addCounts, countsOfOrigin } from './source-counts.ts'
 import { readBack } from './verify.ts'
-import { createBuffers, transfer, wipe } from './write.ts'
+import { type Buffers, createBuffers, type TransferProgress, transfer, wipe } from './write.ts'
 
 /** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
 export type Outcome =
@@ -36,6 +39,8 @@ export type Agent = {
   /** Looks at the machine; see `lookAtMachine`. */
   readonly look: (signal: AbortSignal) => Promise<Look>
   readonly log: Log
+  /** Where other hosts of a swarm reach this one. */
+  readonly peerAddress: { readonly host: string; readonly port: number }
   readonly originLimits: OriginLimits
   readonly reportLimits: ReportLimits
 }
@@ -79,7 +84,7 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const reporter = new Reporter(service, deployment, { log, limits: agent.reportLimits, everyMs, beganMs })
   const working = AbortSignal.any([signal, reporter.signal])
   try {
-    await deploy({ agent, service, deployment, reporter, look, work: instructions.work }, working)
+    await deploy({ agent, service, deployment, reporter, sessionKey, look, work: instructions.work }, working)
     return { kind: 'finished', action: instructions.work.finish }
   } catch (error) {
     signal.throwIfAborted()
@@ -120,6 +125,7 @@ type Deployment = {
   readonly service: ServiceClient
   readonly deployment: number
   readonly reporter: Reporter
+  readonly sessionKey: Secret
   readonly look: Look
   readonly work: Work
 }
@@ -131,8 +137,10 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
   if (look.problem !== undefined) {
     throw new Failure('internal', "the machine's disks could not be listed", { cause: look.problem })
   }
-  const lanes = lanesFor(look.inventory.memoryBytes)
-  const origin = new Origin({ connections: lanes, limits: agent.originLimits, log })
+  const { memoryBytes } = look.inventory
+  const lanes = lanesFor(memoryBytes)
+  const { ingressBytesPerSecond } = work.transfer
+  const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
   try {
     reporter.begin('disk')
     const manifest = await origin.fetchManifest(work.image.manifestUrl, work.image.digest, signal)
@@ -141,49 +149,105 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     await reporter.event('disk-chosen', `${describe(seen)} for ${work.image.reference}: wiping it`)
     signal.throwIfAborted()
     await wipe(seen, buffers.zeros, signal)
-    const disk = await openDisk(seen.path, seen.sectorBytes)
+    const source = openSource({
+      order: work.transfer,
+      imageUrl: work.image.imageUrl,
+      manifest,
+      origin,
+      seen,
+      connections: lanes,
+      budgetBytes: pieceBudgetFor(memoryBytes),
+      listen: agent.peerAddress,
+      sessionKey: deployment.sessionKey,
+      client: `HaDeS ${agent.version}`,
+      log,
+      onFellBack: (text) => reporter.event('engine-fell-back', text),
+    })
     try {
-      if (!disk.isDirect) log.line(`${disk.path} takes no direct I/O: what is read back may come from memory`)
-      const onProgress = (doneBytes: number) => reporter.progress(doneBytes)
-      reporter.begin('transfer', manifest.sizeBytes)
-      const { imageUrl } = work.image
-      const source = new HttpFrames({ origin, imageUrl, manifest, connections: lanes })
-      const written = await transfer(
-        {
-          source,
-          origin,
-          imageUrl,
-          manifest,
-          disk,
-          buffers,
-          log,
-          onProgress: ({ doneBytes }) => reporter.progress(doneBytes),
-        },
-        signal,
-      )
-      reporter.begin('verify', manifest.sizeBytes)
-      const readBytes = await readBack({ disk, manifest, buffers, onProgress }, signal)
-      reporter.begin('boot-block')
-      const { bytesReadBack, gpt } = await writeBootBlock({ seen, disk, manifest, buffers, log }, signal)
-      if (gpt !== undefined) await reporter.event('gpt-moved', gpt)
-      reporter.begin('finish')
-      const bootEntry = await arrangeBoot(deployment, seen, buffers.head, signal)
-      const { bytesFetched } = origin
-      await complete(
-        deployment,
-        proofOf(deployment, seen, bootEntry, {
-          ...written,
-          bytesFetched,
-          bytesReadBack: readBytes + bytesReadBack,
-        }),
-        signal,
-      )
+      await bring(deployment, { origin, source, manifest, seen, buffers }, signal)
     } finally {
-      await disk.close()
+      await source.close()
     }
   } finally {
     origin.close()
   }
+}
+
+type Target = {
+  readonly origin: Origin
+  readonly source: FrameSource
+  readonly manifest: Manifest
+  readonly seen: SeenDisk
+  readonly buffers: Buffers
+}
+
+/** Brings the image onto the disk and proves it, passes it on while others gain from that, and hands the proof over. */
+async function bring(deployment: Deployment, target: Target, signal: AbortSignal): Promise<void> {
+  const { agent, reporter, work } = deployment
+  const { log } = agent
+  const { origin, source, manifest, seen, buffers } = target
+  let newest: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
+  const count = () => countsOf(source, newest)
+  const disk = await openDisk(seen.path, seen.sectorBytes)
+  try {
+    if (!disk.isDirect) log.line(`${disk.path} takes no direct I/O: what is read back may come from memory`)
+    reporter.begin('transfer', manifest.sizeBytes)
+    reporter.countBy(count)
+    const onProgress = (progress: TransferProgress) => {
+      newest = progress
+      reporter.progress(progress.doneBytes)
+    }
+    const { imageUrl } = work.image
+    const written = await transfer({ source, origin, imageUrl, manifest, disk, buffers, log, onProgress }, signal)
+    reporter.begin('verify', manifest.sizeBytes)
+    const onRead = (doneBytes: number) => reporter.progress(doneBytes)
+    const readBytes = await readBack({ disk, manifest, buffers, onProgress: onRead }, signal)
+    reporter.begin('boot-block')
+    const { bytesReadBack, gpt } = await writeBootBlock({ seen, disk, manifest, buffers, log }, signal)
+    if (gpt !== undefined) await reporter.event('gpt-moved', gpt)
+    await share(deployment, source, signal)
+    reporter.begin('finish')
+    const bootEntry = await arrangeBoot(deployment, seen, buffers.head, signal)
+    const counts = count()
+    await complete(
+      deployment,
+      proofOf(deployment, seen, bootEntry, {
+        ...written,
+        bytesFetched: counts.receivedBytes + origin.documentBytes,
+        bytesReadBack: readBytes + bytesReadBack,
+        transfer: counts,
+      }),
+      signal,
+    )
+  } finally {
+    await disk.close()
+  }
+}
+
+/** What the source says, what the origin was asked for beside it, and what of it is on the disk. */
+function countsOf(source: FrameSource, progress: TransferProgress): TransferCounts {
+  const { engine, ...counts } = source.counts()
+  const { writtenBytes, durableBytes, refetchedBytes } = progress
+  const { sources, uploads, ...sum } = addCounts(counts, countsOfOrigin(refetchedBytes))
+  return { engine, ...sum, writtenBytes, durableBytes, sources: [...sources], uploads: [...uploads] }
+}
+
+/**
+ * Stays as a source while others still gain from it, then leaves the swarm. What goes wrong here is no failure: this
+ * host's own disk is whole.
+ */
+async function share({ agent, reporter, work }: Deployment, source: FrameSource, signal: AbortSignal): Promise<void> {
+  const maxMs = work.transfer.lingerSeconds * 1000
+  if (maxMs === 0 || source.counts().engine === 'http') return
+  reporter.begin('share')
+  try {
+    await source.linger({ maxMs, signal })
+  } catch (error) {
+    signal.throwIfAborted()
+    agent.log.failure('this host no longer passes the image on', error)
+  }
+  // Before the proof is taken: with it the tracker forgets this agent's key.
+  await source.close()
 }
 
 /** On UEFI the disk comes first in the boot order. What firmware does not let us do is told, and no failure. */
@@ -214,7 +278,7 @@ function proofOf(
   { reporter, work }: Deployment,
   seen: SeenDisk,
   bootEntry: string | undefined,
-  bytes: Pick<Proof, 'bytesFetched' | 'bytesWritten' | 'bytesZeroed' | 'bytesReadBack'>,
+  bytes: Pick<Proof, 'bytesFetched' | 'bytesWritten' | 'bytesZeroed' | 'bytesReadBack' | 'transfer'>,
 ): Proof {
   return {
     imageDigest: work.image.digest,
@@ -247,7 +311,7 @@ async function complete(
 
 /** Reports until the service has heard it: a failure that nobody hears looks like an agent that vanished. */
 async function reportFailure(
-  { agent, service, deployment, reporter }: Omit<Deployment, 'look' | 'work'>,
+  { agent, service, deployment, reporter }: Omit<Deployment, 'sessionKey' | 'look' | 'work'>,
   error: unknown,
   signal: AbortSignal,
 ): Promise<void> {

@@ -6,6 +6,7 @@ import type { ArrivedFrame, FrameSource, SourceCounts } from './frame-source.ts'
 import { Arrivals, lanesOver, together, unlessAborted } from './lanes.ts'
 import type { Origin } from './origin.ts'
 import { type Batch, planBatches } from './plan.ts'
+import { countsOfOrigin } from './source-counts.ts'
 
 /** One request asks for so much at most, beyond a single frame; so few frames that a lost one is little work lost. */
 const batchLimits = { batchBytesMax: frameStoredBytesMax, batchFramesMax: 8 }
@@ -24,6 +25,7 @@ export class HttpFrames implements FrameSource {
   readonly #options: HttpFramesOptions
   /** Frames that were handed over and are not written; what to do when they are. */
   readonly #unwritten = new Map<number, () => void>()
+  #receivedBytes = 0
   #verifiedBytes = 0
 
   constructor(options: HttpFramesOptions) {
@@ -63,19 +65,7 @@ export class HttpFrames implements FrameSource {
   }
 
   counts(): SourceCounts {
-    const { bytesFetched } = this.#options.origin
-    return {
-      engine: 'http',
-      receivedBytes: bytesFetched,
-      verifiedBytes: this.#verifiedBytes,
-      fromOriginBytes: bytesFetched,
-      fromPeersBytes: 0,
-      toPeersBytes: 0,
-      ramBytes: 0,
-      spilledBytes: 0,
-      sources: [{ name: 'origin', bytes: bytesFetched }],
-      uploads: [],
-    }
+    return { ...countsOfOrigin(this.#receivedBytes), engine: 'http', verifiedBytes: this.#verifiedBytes }
   }
 
   /** Nobody gains from a host that only asks the origin. */
@@ -88,6 +78,7 @@ export class HttpFrames implements FrameSource {
   async #bring(batch: Batch, bytes: Buffer, arrivals: Arrivals<ArrivedFrame>, signal: AbortSignal): Promise<void> {
     const { origin, imageUrl, manifest } = this.#options
     await origin.fetchRange(imageUrl, batch.offset, manifest.storedBytes, bytes, signal)
+    this.#receivedBytes += bytes.length
     const written: Promise<void>[] = []
     let at = 0
     for (const number of batch.frames) {

@@ -3,6 +3,7 @@
 import { Agent, type IncomingMessage, request } from 'node:http'
 import pRetry from 'p-retry'
 import { manifestBytesMax, parseManifest } from '../image/manifest.ts'
+import { TokenBucket } from '../lib/rate-limit.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { Log } from './log.ts'
@@ -37,17 +38,28 @@ const quoteBytesMax = 300
 class WrongAnswer extends Error {}
 
 export class Origin {
-  /** Bytes of bodies that were received whole, the refetched ones among them. */
-  bytesFetched = 0
+  /** Bytes that were received whole, the refetched ones among them: documents, and ranges of files. */
+  documentBytes = 0
+  rangeBytes = 0
   readonly #agent: Agent
   readonly #limits: OriginLimits
   readonly #log: Log
+  readonly #ingress: TokenBucket | undefined
   #progressAt = performance.now()
 
-  constructor(options: { connections: number; limits: OriginLimits; log: Log }) {
+  /** `ingressBytesPerSecond`: what ranges may bring a second, all told; without it there is no limit. */
+  constructor(options: {
+    connections: number
+    limits: OriginLimits
+    log: Log
+    ingressBytesPerSecond?: number | undefined
+  }) {
     this.#agent = new Agent({ keepAlive: true, maxSockets: options.connections })
     this.#limits = options.limits
     this.#log = options.log
+    const { ingressBytesPerSecond } = options
+    if (ingressBytesPerSecond === undefined) return
+    this.#ingress = new TokenBucket({ bytesPerSecond: ingressBytesPerSecond, burstBytes: ingressBytesPerSecond })
   }
 
   close(): void {
@@ -62,7 +74,7 @@ export class Origin {
   /** Fetches and checks a manifest. Throws Failure `origin-unreachable`, `origin-error` or `image-corrupt`. */
   async fetchManifest(url: string, digest: string, signal: AbortSignal): Promise<Manifest> {
     for (let fetches = 1; ; fetches++) {
-      const bytes = await this.#retried(`the manifest ${url}`, signal, () => this.#fetchWhole(url, signal))
+      const bytes = await this.fetchDocument(`the manifest ${url}`, url, manifestBytesMax, signal)
       try {
         return parseManifest(bytes, digest)
       } catch (error) {
@@ -72,6 +84,11 @@ export class Origin {
     }
   }
 
+  /** Fetches a file of at most `sizeBytesMax` whole. Throws Failure `origin-unreachable` or `origin-error`. */
+  fetchDocument(what: string, url: string, sizeBytesMax: number, signal: AbortSignal): Promise<Buffer> {
+    return this.#retried(what, signal, () => this.#fetchWhole(url, sizeBytesMax, signal))
+  }
+
   /**
    * Fetches bytes `offset` to `offset + into.length` of a file of `totalBytes`, filling `into`.
    * Throws Failure `origin-unreachable` or `origin-error`.
@@ -79,6 +96,8 @@ export class Origin {
   async fetchRange(url: string, offset: number, totalBytes: number, into: Buffer, signal: AbortSignal): Promise<void> {
     const what = `bytes ${offset} to ${offset + into.length} of ${url}`
     await this.#retried(what, signal, async () => {
+      // Before it is asked for and not while it comes: a connection that is slowed down looks like one that is stuck.
+      await this.#ingress?.take(into.length, signal)
       const range = `bytes=${offset}-${offset + into.length - 1}`
       const answer = await this.#ask(url, { range, 'accept-encoding': 'identity' }, signal)
       const wanted = `bytes ${offset}-${offset + into.length - 1}/${totalBytes}`
@@ -96,21 +115,21 @@ export class Origin {
       if (received < into.length) {
         throw new WrongAnswer(`the origin sent ${received} of ${into.length} bytes and ended the answer`)
       }
-      this.bytesFetched += received
+      this.rangeBytes += received
     })
   }
 
-  async #fetchWhole(url: string, signal: AbortSignal): Promise<Buffer> {
+  async #fetchWhole(url: string, sizeBytesMax: number, signal: AbortSignal): Promise<Buffer> {
     const answer = await this.#ask(url, { 'accept-encoding': 'identity' }, signal)
     if (answer.statusCode !== 200) throw new WrongAnswer(await quote(answer))
     const chunks: Buffer[] = []
     let received = 0
     await readBody(answer, (chunk) => {
       received += chunk.length
-      if (received > manifestBytesMax) throw new WrongAnswer(`the answer is longer than ${manifestBytesMax} bytes`)
+      if (received > sizeBytesMax) throw new WrongAnswer(`the answer is longer than ${sizeBytesMax} bytes`)
       chunks.push(chunk)
     })
-    this.bytesFetched += received
+    this.documentBytes += received
     return Buffer.concat(chunks)
   }
 

@@ -13,15 +13,23 @@ export class PieceFrames implements FrameSource {
   readonly #engine: TransferEngine
   readonly #manifest: Manifest
   readonly #assembly: FrameAssembly
+  readonly #onClosed: (() => Promise<void>) | undefined
 
   constructor(
     supply: PieceSupply,
-    options: { readonly engine: TransferEngine; readonly manifest: Manifest; readonly geometry: PieceGeometry },
+    options: {
+      readonly engine: TransferEngine
+      readonly manifest: Manifest
+      readonly geometry: PieceGeometry
+      /** Closes what the supply stands on, after it. */
+      readonly onClosed?: (() => Promise<void>) | undefined
+    },
   ) {
     this.#supply = supply
     this.#engine = options.engine
     this.#manifest = options.manifest
     this.#assembly = createFrameAssembly(options.manifest, options.geometry)
+    this.#onClosed = options.onClosed
   }
 
   async *frames(signal: AbortSignal): AsyncGenerator<ArrivedFrame, void> {
@@ -47,8 +55,9 @@ export class PieceFrames implements FrameSource {
     return this.#supply.linger(options)
   }
 
-  close(): Promise<void> {
-    return this.#supply.close()
+  async close(): Promise<void> {
+    await this.#supply.close()
+    await this.#onClosed?.()
   }
 
   async #read(number: number): Promise<Buffer> {

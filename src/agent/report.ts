@@ -5,6 +5,7 @@ import pRetry from 'p-retry'
 import { failureMeanings } from '../contract/failures.ts'
 import type { PortClient } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
+import type { TransferCounts } from '../contract/types.ts'
 import type { DeploymentStep } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import type { Log } from './log.ts'
@@ -82,6 +83,7 @@ export class Reporter {
   #samples: Sample[] = []
   #totalBytes = 0
   #doneBytes = 0
+  #countTransfer: (() => TransferCounts) | undefined
   #steps: { step: DeploymentStep; beganMs: number }[] = []
 
   constructor(
@@ -116,6 +118,11 @@ export class Reporter {
   /** Costs nothing: the next report takes the newest value. */
   progress(doneBytes: number): void {
     this.#doneBytes = doneBytes
+  }
+
+  /** From now on every report has the counts that `count` gives at that moment. */
+  countBy(count: () => TransferCounts): void {
+    this.#countTransfer = count
   }
 
   /** Seconds of each step so far, the running one included. */
@@ -155,12 +162,14 @@ export class Reporter {
       ...this.#samples.filter((one) => one.atMs >= now - rateWindowMs),
       { atMs: now, bytes: this.#doneBytes },
     ]
+    const transfer = this.#countTransfer?.()
     return {
       deployment: this.#deployment,
       step: this.step,
       doneBytes: this.#doneBytes,
       totalBytes: this.#totalBytes,
       bytesPerSecond: Math.round(rateOf(this.#samples)),
+      ...(transfer === undefined ? {} : { transfer }),
     }
   }
 

@@ -71,7 +71,14 @@ async function bring(
     const work = { source, origin, imageUrl, manifest, disk, buffers, log, onProgress: progress }
     const counts = await transfer(work, signal)
     const readBytes = await readBack({ disk, manifest, buffers, onProgress: () => undefined }, signal)
-    return { ...counts, readBytes, bytesFetched: origin.bytesFetched, head: buffers.head, isDirect: disk.isDirect, log }
+    return {
+      ...counts,
+      readBytes,
+      bytesFetched: origin.documentBytes + origin.rangeBytes,
+      head: buffers.head,
+      isDirect: disk.isDirect,
+      log,
+    }
   } finally {
     await disk.close()
     origin.close()

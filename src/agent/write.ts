@@ -79,6 +79,8 @@ export type TransferProgress = {
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
   readonly durableBytes: number
+  /** And of those that the origin was asked for because the source's were lost or corrupt. */
+  readonly refetchedBytes: number
 }
 
 export type Transfer = {
@@ -102,10 +104,11 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
   const { source, manifest, disk, buffers, onProgress } = work
   const counts = { bytesWritten: 0, bytesZeroed: 0 }
   let writtenBytes = 0
+  let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
     const doneBytes = counts.bytesWritten + counts.bytesZeroed
-    onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes })
+    onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, refetchedBytes })
     return { doneBytes, storedBytes: writtenBytes }
   }
   const zero = async (range: Range, _: number, signal: AbortSignal) => {
@@ -116,7 +119,15 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
   const bring = async (frame: ArrivedFrame, lane: number, signal: AbortSignal) => {
     const slot = buffers.raw[lane]
     if (slot === undefined) throw new Error(`no buffer for lane ${lane}`)
-    const raw = await inflate(work, frame, signal)
+    const refetch = async (number: number) => {
+      const { offset, length } = manifest.frames[number] ?? { offset: 0, length: 0 }
+      // Not into the source's own bytes: it may be giving them to others.
+      const bytes = Buffer.allocUnsafeSlow(length)
+      await work.origin.fetchRange(work.imageUrl, offset, manifest.storedBytes, bytes, signal)
+      refetchedBytes += length
+      return bytes
+    }
+    const raw = await inflate(work, frame, refetch, signal)
     raw.copy(slot)
     await writeFrame(disk, buffers.head, frame.number * manifest.frameSizeBytes, slot, raw.length)
     source.written(frame.number)
@@ -160,18 +171,19 @@ function createDurability(disk: OpenDisk) {
 }
 
 /** Gives the disk bytes of a frame; one that is lost or corrupt is fetched from the origin, a bounded number of times. */
-async function inflate(work: Transfer, frame: ArrivedFrame, signal: AbortSignal): Promise<Buffer> {
-  const { origin, imageUrl, manifest, log } = work
-  const { number } = frame
-  const { offset, length } = manifest.frames[number] ?? { offset: 0, length: 0 }
+async function inflate(
+  { imageUrl, manifest, log }: Transfer,
+  { number, read }: ArrivedFrame,
+  refetch: (number: number) => Promise<Buffer>,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const offset = manifest.frames[number]?.offset
   const place = `frame ${number} (offset ${offset} of image.zst, ${number * manifest.frameSizeBytes} of the disk)`
-  const stored = await frame.read().catch((error: unknown) => {
+  let bytes = await read().catch((error: unknown) => {
     signal.throwIfAborted()
     log.failure(`${place} is lost, fetching it from the origin`, error)
-    return undefined
+    return refetch(number)
   })
-  let bytes = stored ?? Buffer.alloc(length)
-  if (stored === undefined) await origin.fetchRange(imageUrl, offset, manifest.storedBytes, bytes, signal)
   for (let fetches = 1; ; fetches++) {
     try {
       return await inflateFrame(manifest, number, bytes)
@@ -180,9 +192,7 @@ async function inflate(work: Transfer, frame: ArrivedFrame, signal: AbortSignal)
       if (fetches > refetchesMax) throw corrupt(`${place} is corrupt at ${imageUrl}, fetched ${fetches} times`, error)
       log.failure(`${place} is corrupt, fetching it again (${fetches} of ${refetchesMax})`, error)
     }
-    // Not into the source's own bytes: it may be giving them to others.
-    if (bytes === stored) bytes = Buffer.alloc(length)
-    await origin.fetchRange(imageUrl, offset, manifest.storedBytes, bytes, signal)
+    bytes = await refetch(number)
   }
 }
 

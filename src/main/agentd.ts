@@ -16,6 +16,9 @@ import { servicePort } from '../contract/service.ts'
 
 const log = createLog((line) => process.stdout.write(`hades-agent: ${line}`))
 
+/** BitTorrent's own port, which switches and firewalls between racks are told by number. */
+const peerAddress = { host: '0.0.0.0', port: 6881 }
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -36,6 +39,7 @@ async function main(): Promise<void> {
     connect,
     look: lookAtMachine,
     log,
+    peerAddress,
     originLimits,
     reportLimits,
   }

@@ -1,0 +1,124 @@
+// Which engine brings an image's frames, as the instructions say, with the plain one behind it: whatever keeps the swarm or
+// aria2 from working costs speed, never the deployment.
+import type { TransferOrder } from '../contract/types.ts'
+import type { Secret } from '../lib/secret.ts'
+import { causeChain, Failure } from '../model/failure.ts'
+import type { Manifest } from '../model/image.ts'
+import type { TransferEngine } from '../model/swarm.ts'
+import { parseTorrent, torrentBytesMax } from '../protocol/torrent.ts'
+import { joinSwarm } from '../swarm/swarm.ts'
+import { FallbackFrames } from './fallback-frames.ts'
+import type { FrameSource } from './frame-source.ts'
+import { HttpFrames } from './http-frames.ts'
+import type { SeenDisk } from './inventory.ts'
+import type { Log } from './log.ts'
+import type { Origin } from './origin.ts'
+import { PieceFrames } from './piece-frames.ts'
+import { openSpillDisk, type SpillDisk, unusedEnd } from './spill-disk.ts'
+
+/** What is needed to begin must be there by then. */
+const torrentMsMax = 30_000
+
+export type EngineWork = {
+  readonly order: TransferOrder
+  readonly imageUrl: string
+  readonly manifest: Manifest
+  readonly origin: Origin
+  /** The target disk, whose unused end takes what memory does not. */
+  readonly seen: SeenDisk
+  /** Requests in flight, where the plain engine asks. */
+  readonly connections: number
+  /** For compressed pieces. */
+  readonly budgetBytes: number
+  /** Where other hosts reach this one. */
+  readonly listen: { readonly host: string; readonly port: number }
+  /** What the tracker knows this agent by. */
+  readonly sessionKey: Secret
+  /** As `HaDeS 0.1.0`. */
+  readonly client: string
+  readonly log: Log
+  /** The engine could not start or go on: why, in words. The plain one takes over when this has resolved. */
+  readonly onFellBack: (text: string) => Promise<void>
+}
+
+/** The source of the frames. Nothing begins before they are asked for. */
+export function openSource(work: EngineWork): FrameSource {
+  const { engine } = work.order
+  const plain = (isWanted?: (number: number) => boolean) => {
+    const { origin, imageUrl, manifest, connections } = work
+    return new HttpFrames({ origin, imageUrl, manifest, connections, ...(isWanted === undefined ? {} : { isWanted }) })
+  }
+  if (engine === 'http') return plain()
+  return new FallbackFrames({
+    engine,
+    first: (signal) => starts[engine](work, signal),
+    second: plain,
+    onFellBack: (reason) => work.onFellBack(`${engine} -> http: ${causeChain(reason).join(': ')}`),
+  })
+}
+
+const starts: Readonly<
+  Record<Exclude<TransferEngine, 'http'>, (work: EngineWork, signal: AbortSignal) => Promise<FrameSource>>
+> = { swarm: startSwarm, aria2: startAria2 }
+
+/** Not yet. */
+async function startAria2(): Promise<FrameSource> {
+  throw new Failure('internal', 'this agent has no aria2')
+}
+
+async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
+  const { order, manifest, log, sessionKey: token } = work
+  const torrent = await fetchTorrent(work, signal)
+  const spill = await openSpill(work, torrent.info.pieceBytes)
+  try {
+    const swarm = await joinSwarm({
+      torrent,
+      webSeeds: [work.imageUrl],
+      tracker: { url: order.announceUrl, token },
+      listen: work.listen,
+      budgetBytes: work.budgetBytes,
+      spillArea: spill?.area,
+      egressBytesPerSecond: order.egressBytesPerSecond,
+      ingressBytesPerSecond: order.ingressBytesPerSecond,
+      client: work.client,
+      log: (line) => log.line(line),
+    })
+    log.line(`in the swarm of ${torrent.infoHash}, other hosts reach this one at port ${swarm.port}`)
+    return new PieceFrames(swarm, { engine: 'swarm', manifest, geometry: torrent.info, onClosed: spill?.close })
+  } catch (error) {
+    await spill?.close()
+    throw error
+  }
+}
+
+/** Only a torrent of the image that is meant will do: what it verifies is passed on to others. */
+async function fetchTorrent({ order, manifest, origin }: EngineWork, signal: AbortSignal) {
+  const { torrentUrl: url, infoHash } = order
+  const either = AbortSignal.any([signal, AbortSignal.timeout(torrentMsMax)])
+  const bytes = await origin.fetchDocument(`the torrent ${url}`, url, torrentBytesMax, either)
+  let torrent: ReturnType<typeof parseTorrent>
+  try {
+    torrent = parseTorrent(bytes)
+  } catch (cause) {
+    throw new Failure('origin-error', `the torrent ${url} cannot be read`, { cause })
+  }
+  if (torrent.infoHash !== infoHash) {
+    throw new Failure('origin-error', `the torrent ${url} has the info-hash ${torrent.infoHash}, not ${infoHash}`)
+  }
+  if (torrent.info.totalBytes !== manifest.storedBytes) {
+    const { totalBytes } = torrent.info
+    throw new Failure('origin-error', `the torrent ${url} is of ${totalBytes} bytes, not ${manifest.storedBytes}`)
+  }
+  return torrent
+}
+
+/** Room behind the image for what memory cannot hold; undefined when that is all of it, or there is no room. */
+async function openSpill({ manifest, seen, budgetBytes, log }: EngineWork, pieceBytes: number) {
+  const range = unusedEnd(manifest.sizeBytes, seen.sizeBytes)
+  if (manifest.storedBytes <= budgetBytes || range === undefined) return undefined
+  const spill: SpillDisk = await openSpillDisk(seen, range, pieceBytes)
+  log.line(
+    `pieces beyond ${budgetBytes} bytes of memory go to ${seen.path}, ${range.length} bytes from ${range.offset}`,
+  )
+  return spill
+}
