@@ -14,6 +14,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       <xs:sequence>
         <xs:element name="description" type="Text" minOccurs="0"/>
         <xs:element name="disk" type="Disk"/>
+        <xs:element name="transfer" type="Transfer" minOccurs="0"/>
         <xs:element name="finish" type="Finish" minOccurs="0"/>
         <xs:element name="probe" type="Probe" minOccurs="0"/>
         <xs:element name="deadlines" type="Deadlines" minOccurs="0"/>
@@ -65,6 +66,29 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
         <xs:restriction base="xs:token"><xs:minLength value="1"/><xs:maxLength value="190"/></xs:restriction>
       </xs:simpleType>
     </xs:attribute>
+  </xs:complexType>
+
+  <xs:complexType name="Transfer">
+    <xs:annotation><xs:documentation>How the image reaches the hosts. engine: from the origin and from each other by our
+      own peers (swarm) or by aria2, or from the origin alone (http). linger: the longest that a host whose disk is proven
+      stays as a source for the others, at most 24h. egress, ingress: caps of what each host sends to and receives from
+      others.</xs:documentation></xs:annotation>
+    <xs:attribute name="engine" default="swarm">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:enumeration value="swarm"/>
+          <xs:enumeration value="aria2"/>
+          <xs:enumeration value="http"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+    <xs:attribute name="linger" default="60s">
+      <xs:simpleType>
+        <xs:restriction base="xs:token"><xs:pattern value="0s|[1-9][0-9]{0,5}(s|min|h)"/></xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+    <xs:attribute name="egress" type="Rate"/>
+    <xs:attribute name="ingress" type="Rate"/>
   </xs:complexType>
 
   <xs:complexType name="Finish">
@@ -133,6 +157,10 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       <xs:maxLength value="190"/>
       <xs:pattern value="[a-z0-9][a-z0-9._\\-]*:[a-z0-9][a-z0-9._\\-]*"/>
     </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Rate">
+    <xs:annotation><xs:documentation>Bytes a second, at least 1kB/s: 50MB/s, 100MiB/s, 50M, a number of bytes.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token"><xs:pattern value="[1-9][0-9]{0,14} ?[A-Za-z]{0,3}(/s)?"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Duration">
     <xs:annotation><xs:documentation>A whole number of seconds, minutes or hours: 90s, 15min, 2h.</xs:documentation></xs:annotation>

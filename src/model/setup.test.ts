@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { Failure } from './failure.ts'
 import { defaultDeadlines, parseSetup } from './setup.ts'
+import { defaultTransferPolicy } from './transfer-policy.ts'
 
 const document = (inside: string, attributes = 'name="demo"'): string =>
   `<?xml version="1.0"?>\n<setup xmlns="urn:hades:setup:1" ${attributes}>\n${inside}\n</setup>`
@@ -12,6 +13,7 @@ test('a whole document becomes the setup it describes', () => {
   <hint property="serial" value="A17"/>
   <image>debian:12</image>
 </disk>
+<transfer engine="aria2" linger="2min" egress="50MB/s" ingress="100M"/>
 <finish action="poweroff" target="hold"/>
 <probe><tcp port="22" expect="SSH-"/></probe>
 <deadlines boot="90s" deploy="2h" observe="5min" attempts="2"/>`)
@@ -24,6 +26,12 @@ test('a whole document becomes the setup it describes', () => {
       ],
       image: { name: 'debian', version: '12' },
     },
+    transfer: {
+      engine: 'aria2',
+      lingerSeconds: 120,
+      egressBytesPerSecond: 50_000_000,
+      ingressBytesPerSecond: 100_000_000,
+    },
     finish: { action: 'poweroff', target: 'hold' },
     probe: { kind: 'tcp', port: 22, expect: 'SSH-' },
     deadlines: { bootMs: 90_000, deployMs: 7_200_000, observeMs: 300_000, attempts: 2 },
@@ -33,11 +41,17 @@ test('a whole document becomes the setup it describes', () => {
 test('a short document gets the defaults', () => {
   const setup = parseSetup(document('<disk><image>debian:12</image></disk>'))
   expect(setup.finish).toEqual({ action: 'reboot', target: 'local' })
+  expect(setup.transfer).toEqual(defaultTransferPolicy)
   expect(setup.probe).toEqual({ kind: 'dhcp' })
   expect(setup.deadlines).toEqual(defaultDeadlines)
 })
 
 const disk = '<disk><image>debian:12</image></disk>'
+
+test('a host may be told not to stay as a source, and what its transfer does not say has its default', () => {
+  const { transfer } = parseSetup(document(`${disk}<transfer linger="0s" ingress="64 kB/s"/>`))
+  expect(transfer).toEqual({ ...defaultTransferPolicy, lingerSeconds: 0, ingressBytesPerSecond: 64_000 })
+})
 
 test.each([
   ['a wrong element', document('<disc/>'), 3, /disc/],
@@ -61,6 +75,12 @@ test.each([
     /operator/,
   ],
   ['a port out of range', document(`${disk}\n<probe><tcp port="70000"/></probe>`), 4, /port|70000/],
+  ['an unknown engine', document(`${disk}\n<transfer engine="rsync"/>`), 4, /engine.*rsync/],
+  ['a rate in words', document(`${disk}\n<transfer egress="fast"/>`), 4, /egress.*fast/],
+  ['a rate in bits', document(`${disk}\n<transfer ingress="50Mb/s"/>`), 4, /`ingress`: `50Mb\/s`/],
+  ['a rate of nearly nothing', document(`${disk}\n<transfer egress="999"/>`), 4, /`egress`: `999`/],
+  ['an endless linger', document(`${disk}\n<transfer linger="25h"/>`), 4, /`linger`: `25h`/],
+  ['a transfer before the disk', document(`<transfer/>${disk}`), 3, /transfer/],
   ['a wrong duration', document(`${disk}\n<deadlines boot="soon"/>`), 4, /boot|soon/],
   ['a document type', `<!DOCTYPE setup [<!ENTITY a "b">]>\n${document(disk).slice(22)}`, 1, /DOCTYPE/],
   ['an entity', document('<description>&a;</description>'), 3, /entity/],

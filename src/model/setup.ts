@@ -2,12 +2,15 @@
 // and processing instructions are refused before any parser that understands them sees the text.
 import { type ErrorDetail, ParseOption, XmlDocument, type XmlElement, XmlLibError, XsdValidator } from 'libxml2-wasm'
 import { SaxesParser } from 'saxes'
+import { parseRate, parseSize } from '../lib/size.ts'
 import type { BootTarget } from './boot.ts'
 import type { FinalAction } from './deployment.ts'
 import { Failure } from './failure.ts'
 import type { DiskHint, DiskHintOperator, DiskProperty } from './host.ts'
 import type { ImageReference } from './image.ts'
 import { setupNamespace, setupSchema } from './setup-schema.ts'
+import type { TransferEngine } from './swarm.ts'
+import { bytesPerSecondMin, defaultTransferPolicy, lingerSecondsMax, type TransferPolicy } from './transfer-policy.ts'
 
 /** How the new system is seen to run. */
 export type Probe =
@@ -18,6 +21,7 @@ export type Probe =
 export type Setup = {
   readonly name: string
   readonly disk: { readonly hints: readonly DiskHint[]; readonly image: ImageReference }
+  readonly transfer: TransferPolicy
   readonly finish: { readonly action: FinalAction; readonly target: BootTarget }
   readonly probe: Probe
   readonly deadlines: SetupDeadlines
@@ -108,6 +112,7 @@ function read(root: XmlElement): Setup {
   return {
     name: attribute(root, 'name') ?? '',
     disk: { hints: children(disk, 'hint').map(readHint), image: { name, version } },
+    transfer: readTransfer(child(root, 'transfer')),
     finish: readFinish(child(root, 'finish')),
     probe: readProbe(child(root, 'probe')),
     deadlines: readDeadlines(child(root, 'deadlines')),
@@ -123,7 +128,7 @@ function readHint(element: XmlElement): DiskHint {
   const ordered = ['lt', 'le', 'gt', 'ge'].includes(operator)
   if (property === 'size') {
     if (operator === 'contains') throw invalid(element.line, 'attribute `operator`: a size cannot contain something')
-    return { property, operator, value: String(parseSize(value, element.line)) }
+    return { property, operator, value: String(readSize(value, element.line)) }
   }
   if (ordered) throw invalid(element.line, `attribute \`operator\`: ${operator} is for sizes; use eq, ne or contains`)
   if (property === 'rotational' && !['true', 'false'].includes(value)) {
@@ -132,27 +137,31 @@ function readHint(element: XmlElement): DiskHint {
   return { property, operator, value }
 }
 
-const sizeUnits: Readonly<Record<string, number>> = {
-  '': 1,
-  B: 1,
-  kB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-  TiB: 2 ** 40,
+function readSize(text: string, line: number): number {
+  const bytes = parseSize(text)
+  if (bytes !== undefined) return bytes
+  throw invalid(line, `attribute \`value\`: \`${text}\` is not a size such as 20GiB, 500GB or a number of bytes`)
 }
 
-function parseSize(text: string, line: number): number {
-  const parts = /^(\d{1,15})(?:\s*([A-Za-z]+))?$/.exec(text)
-  const unit = sizeUnits[parts?.[2] ?? '']
-  const bytes = Number(parts?.[1]) * (unit ?? Number.NaN)
-  if (!Number.isSafeInteger(bytes)) {
-    throw invalid(line, `attribute \`value\`: \`${text}\` is not a size such as 20GiB, 500GB or a number of bytes`)
+function readTransfer(element: XmlElement | undefined): TransferPolicy {
+  if (!element) return defaultTransferPolicy
+  const rate = (name: string): number | undefined => {
+    const text = attribute(element, name)?.trim()
+    const bytes = text === undefined ? undefined : parseRate(text)
+    if (text === undefined || (bytes !== undefined && bytes >= bytesPerSecondMin)) return bytes
+    throw invalid(element.line, `attribute \`${name}\`: \`${text}\` is not a rate such as 50MB/s, at least 1kB/s`)
   }
-  return bytes
+  const linger = attribute(element, 'linger')
+  const lingerSeconds = linger === undefined ? defaultTransferPolicy.lingerSeconds : durationMs(linger) / 1000
+  if (lingerSeconds > lingerSecondsMax) {
+    throw invalid(element.line, `attribute \`linger\`: \`${linger}\` is longer than ${lingerSecondsMax / 3600}h`)
+  }
+  return {
+    engine: (attribute(element, 'engine') ?? defaultTransferPolicy.engine) as TransferEngine,
+    lingerSeconds,
+    egressBytesPerSecond: rate('egress'),
+    ingressBytesPerSecond: rate('ingress'),
+  }
 }
 
 function readFinish(element: XmlElement | undefined): Setup['finish'] {
@@ -170,8 +179,8 @@ function readProbe(element: XmlElement | undefined): Probe {
 
 function readDeadlines(element: XmlElement | undefined): SetupDeadlines {
   const duration = (name: string, otherwise: number): number => {
-    const parts = /^(\d+)(s|min|h)$/.exec((element && attribute(element, name)?.trim()) ?? '')
-    return parts ? Number(parts[1]) * { s: 1000, min: 60_000, h: 3_600_000 }[parts[2] as 's' | 'min' | 'h'] : otherwise
+    const text = element && attribute(element, name)
+    return text === undefined ? otherwise : durationMs(text)
   }
   return {
     bootMs: duration('boot', defaultDeadlines.bootMs),
@@ -179,6 +188,11 @@ function readDeadlines(element: XmlElement | undefined): SetupDeadlines {
     observeMs: duration('observe', defaultDeadlines.observeMs),
     attempts: Number((element && attribute(element, 'attempts')) ?? defaultDeadlines.attempts),
   }
+}
+
+function durationMs(text: string): number {
+  const [, count, unit] = /^(\d+)(s|min|h)$/.exec(text.trim()) ?? []
+  return Number(count) * { s: 1000, min: 60_000, h: 3_600_000 }[unit as 's' | 'min' | 'h']
 }
 
 function children(element: XmlElement, name: string): XmlElement[] {
