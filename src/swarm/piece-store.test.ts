@@ -272,6 +272,8 @@ test('whatever comes in whatever order: nothing unwritten is lost, memory keeps 
       await store.close()
       look()
       for (const piece of here()) expect(await store.read(piece)).toEqual(bytesOf(piece))
+      const { ramBytes, spilledBytes } = store.counters()
+      expect(ramBytes + spilledBytes).toBe(here().reduce((sum, piece) => sum + pieceLength(geometry, piece), 0))
       expect(spillFailures.length).toBe(writes > failAfter ? 1 : 0)
     }),
     { numRuns: 300 },

@@ -56,14 +56,14 @@ const faults: Record<string, { rule: Rule; says: RegExp; got?: number; limits?: 
       response.writeHead(206, headers).write(body.subarray(0, 100_000))
       return true
     },
-    says: /: the origin was silent for 100 ms$/,
+    says: /: the origin was silent for 300 ms$/,
     got: 1,
-    limits: { stallMs: 100 },
+    limits: { stallMs: 300 },
   },
   'does not answer': {
     rule: () => true,
-    says: /: the origin was silent for 100 ms$/,
-    limits: { stallMs: 100 },
+    says: /: the origin was silent for 300 ms$/,
+    limits: { stallMs: 300 },
   },
   'does not have the file': {
     rule: (_, response) => response.writeHead(404).end('no\nsuch\u0007 image') && true,
@@ -147,6 +147,18 @@ test('a fault gives back what waits too, and what is asked in the pause comes af
     { first: 0, last: 8 },
     { first: 7, last: 7 },
   ])
+})
+
+test('a server that dies under both connections is one fault', async () => {
+  const { url, world, sockets } = await startServer()
+  let held = 0
+  world.rule = () => ++held <= 2
+  const { seed, refused, wait } = makeSeed(url, { limits: { pauseMs: 1000 } })
+  seed.request([0, 10])
+  await wait('both requests', () => held === 2)
+  for (const socket of sockets) socket.resetAndDestroy()
+  await wait('both refusals', () => refused.length === 2)
+  expect(seed.status()).toMatchObject({ faultsInARow: 1, isWell: false })
 })
 
 test('pauses grow with the faults in a row, up to a bound', async () => {
