@@ -12,7 +12,7 @@ export default defineConfig({
   test: {
     reporters: ['default', './tools/tally-reporter.ts'],
     projects: [
-      { test: { ...common, name: 'unit', include: ['src/**/*.test.ts', 'tools/**/*.test.ts', 'lab/**/*.test.ts'] } },
+      { test: { ...common, name: 'unit', include: ['{src,tools,lab,bench}/**/*.test.ts'] } },
       {
         test: {
           ...common,
