@@ -1,6 +1,7 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
 import { operation, type Port } from './operation.ts'
+import { site, swarm } from './swarm-types.ts'
 import {
   bootRecord,
   bootTarget,
@@ -13,15 +14,29 @@ import {
   id,
   image,
   imageReference,
+  label,
   loader,
   networkInterface,
   nodeset,
   powerMethod,
+  rateLimit,
   rollout,
   setupReference,
   setupView,
   task,
+  transferEngine,
 } from './types.ts'
+
+/** What may be said of a host and need not. */
+const hostFields = {
+  site: Type.Optional(label),
+  rack: Type.Optional(label),
+  loader: Type.Optional(loader),
+  setup: Type.Optional(setupReference),
+  defaultTarget: Type.Optional(bootTarget),
+}
+
+const siteName = Type.String({ minLength: 1, maxLength: 190 })
 
 const setupXml = Type.String({ minLength: 1, maxLength: 262_144, description: 'The setup document' })
 
@@ -50,11 +65,7 @@ export const controlOperations = {
     rest: { method: 'POST', path: '/hosts' },
     input: Type.Object({
       name: hostName,
-      site: Type.Optional(Type.String({ maxLength: 190 })),
-      rack: Type.Optional(Type.String({ maxLength: 190 })),
-      loader: Type.Optional(loader),
-      setup: Type.Optional(setupReference),
-      defaultTarget: Type.Optional(bootTarget),
+      ...hostFields,
       interfaces: Type.Array(networkInterface, { minItems: 1, maxItems: 32 }),
       powerMethods: Type.Array(powerMethod, { maxItems: 8 }),
     }),
@@ -67,11 +78,7 @@ export const controlOperations = {
     rest: { method: 'PATCH', path: '/hosts/{name}' },
     input: Type.Object({
       name: hostName,
-      site: Type.Optional(Type.String({ maxLength: 190 })),
-      rack: Type.Optional(Type.String({ maxLength: 190 })),
-      loader: Type.Optional(loader),
-      setup: Type.Optional(setupReference),
-      defaultTarget: Type.Optional(bootTarget),
+      ...hostFields,
       interfaces: Type.Optional(Type.Array(networkInterface, { maxItems: 32 })),
       powerMethods: Type.Optional(Type.Array(powerMethod, { maxItems: 8 })),
     }),
@@ -101,6 +108,27 @@ export const controlOperations = {
     input: Type.Object({ nodeset: Type.Optional(nodeset) }),
     output: Type.Object({ hosts: Type.Array(host) }),
     failures: ['unknown-host'],
+  }),
+
+  setSite: operation({
+    summary: 'Sets the limits of a site, for transfers that begin from now on; what is not given is not limited',
+    access: 'admin',
+    rest: { method: 'PUT', path: '/sites/{name}' },
+    input: Type.Object({
+      name: siteName,
+      egressBytesPerSecond: Type.Optional(rateLimit('Cap of what leaves the site')),
+      ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what comes into the site')),
+    }),
+    output: Type.Object({ site }),
+    failures: [],
+  }),
+  listSites: operation({
+    summary: 'Sites that hosts stand in or that have limits',
+    access: 'admin',
+    rest: { method: 'GET', path: '/sites' },
+    input: Type.Object({}),
+    output: Type.Object({ sites: Type.Array(site) }),
+    failures: [],
   }),
 
   putSetup: operation({
@@ -204,6 +232,9 @@ export const controlOperations = {
     input: Type.Object({
       nodeset,
       setup: Type.Optional(setupReference),
+      engine: Type.Optional(transferEngine),
+      egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
+      ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
       /** No more hosts than this, whatever the nodeset turns out to be. */
       max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
     }),
@@ -225,6 +256,17 @@ export const controlOperations = {
     input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
     output: Type.Object({ rollouts: Type.Array(rollout) }),
     failures: [],
+  }),
+  getSwarm: operation({
+    summary: 'How the image spreads in a rollout, the newest that is under way unless one is named',
+    access: 'admin',
+    rest: { method: 'GET', path: '/swarm' },
+    input: Type.Object({
+      rollout: Type.Optional(id),
+      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000, description: 'No more hosts than this' })),
+    }),
+    output: Type.Object({ swarm }),
+    failures: ['unknown-rollout'],
   }),
   cancelRollout: operation({
     summary: 'Stops the deployments of a rollout that have not ended, all or those of a nodeset',

@@ -60,7 +60,7 @@ export const setupReference = Type.String({
 })
 export const sha256 = Type.String({ title: 'Sha256', pattern: '^[0-9a-f]{64}$' })
 const text = Type.String({ maxLength: 4000 })
-const label = Type.String({ maxLength: 190 })
+export const label = Type.String({ maxLength: 190 })
 
 export const bootTarget = words(bootTargets, { title: 'BootTarget' })
 export const bootDevice = words(bootDevices, { title: 'BootDevice' })
@@ -217,7 +217,7 @@ export const stepTime = Type.Object({ step: label, seconds: Type.Number({ minimu
 export const transferEngine = words(transferEngines, { title: 'TransferEngine' })
 
 /** How many bytes came from, or went to, one peer. */
-const peerBytes = Type.Object(
+export const peerBytes = Type.Object(
   { name: Type.String({ maxLength: 190, description: 'A host, an address, or `origin`' }), bytes },
   { title: 'PeerBytes' },
 )
@@ -291,10 +291,23 @@ export const deployment = Type.Object(
 )
 export type DeploymentView = Static<typeof deployment>
 
+/** How a rollout's hosts get the image: the setup's word, unless the order of the rollout said otherwise. */
+export const transferPolicy = {
+  engine: transferEngine,
+  egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
+  ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
+  lingerSeconds: Type.Integer({ minimum: 0, description: 'The longest that a host stays as a source when it is done' }),
+}
+export const copiesOutOfOrigin = Type.Optional(
+  Type.Number({ minimum: 0, description: 'Bytes that left the origin for all hosts, in sizes of image.zst' }),
+)
+
 export const rollout = Type.Object(
   {
     id,
     setup: setupReference,
+    ...transferPolicy,
+    copiesOutOfOrigin,
     startedAt: dateTime,
     endedAt: Type.Optional(dateTime),
     deployments: Type.Array(deployment),

@@ -2,6 +2,7 @@
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
 
 /** Everything that the answer to one boot request depends on. */
@@ -65,11 +66,9 @@ export async function bootRecordsOf(
 ): Promise<
   Map<number, { target: BootTarget; default_target: BootTarget; deployment_id: number | null; changed_at: number }>
 > {
-  const rows = await db
-    .selectFrom('boot_records')
-    .selectAll()
-    .$if(hostIds.length <= 500, (query) => query.where('host_id', 'in', hostIds.length > 0 ? hostIds : [-1]))
-    .execute()
+  const rows = await inChunks(hostIds, (chunk) =>
+    db.selectFrom('boot_records').selectAll().where('host_id', 'in', chunk).execute(),
+  )
   return new Map(rows.map((row) => [row.host_id, row]))
 }
 

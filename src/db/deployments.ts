@@ -3,29 +3,48 @@
 import type { Selectable } from 'kysely'
 import { activeStates, type DeploymentState, type DeploymentStep, isActive } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
+import type { TransferPolicy } from '../model/transfer-policy.ts'
+import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
-import type { DeploymentRow } from './schema.ts'
+import type { DeploymentRow, RolloutRow } from './schema.ts'
 
 export type Deployment = Selectable<DeploymentRow>
 
 /** A deployment with the names that people know it by. */
 export type NamedDeployment = Deployment & {
   readonly host: string
+  readonly site: string | null
+  readonly rack: string | null
   readonly setup_name: string
   readonly setup_version: number
 }
+
+export type Rollout = Selectable<RolloutRow>
 
 export type StateTime = { readonly state: DeploymentState; readonly at: number }
 
 /** Writes a rollout and the deployments of its hosts, all `queued` and due at once. Call it in a transaction. */
 export async function addRollout(
   db: Db,
-  rollout: { readonly setupId: number; readonly imageDigest: string; readonly hostIds: readonly number[] },
+  rollout: {
+    readonly setupId: number
+    readonly imageDigest: string
+    readonly hostIds: readonly number[]
+    readonly policy: TransferPolicy
+  },
   now: number,
 ): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
+  const { engine, egressBytesPerSecond, ingressBytesPerSecond, lingerSeconds } = rollout.policy
   const row = await db
     .insertInto('rollouts')
-    .values({ setup_id: rollout.setupId, started_at: now })
+    .values({
+      setup_id: rollout.setupId,
+      started_at: now,
+      engine,
+      egress_bytes_per_second: egressBytesPerSecond ?? null,
+      ingress_bytes_per_second: ingressBytesPerSecond ?? null,
+      linger_seconds: lingerSeconds,
+    })
     .executeTakeFirstOrThrow()
   const rolloutId = Number(row.insertId)
   const deployments = new Map<number, number>()
@@ -61,7 +80,13 @@ function named(db: Db) {
     .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
     .innerJoin('setups', 'setups.id', 'deployments.setup_id')
     .selectAll('deployments')
-    .select(['hosts.name as host', 'setups.name as setup_name', 'setups.version as setup_version'])
+    .select([
+      'hosts.name as host',
+      'hosts.site',
+      'hosts.rack',
+      'setups.name as setup_name',
+      'setups.version as setup_version',
+    ])
 }
 
 /** The deployment; Failure `unknown-deployment`. */
@@ -71,17 +96,20 @@ export async function findDeployment(db: Db, id: number): Promise<NamedDeploymen
   return row
 }
 
-/** The deployments of rollouts, in order of their hosts' names. */
+/** The deployments of rollouts, those of each in order of their hosts' names. */
 export async function deploymentsOf(db: Db, rolloutIds: readonly number[]): Promise<NamedDeployment[]> {
-  return await named(db).where('rollout_id', 'in', rolloutIds).orderBy('hosts.name').execute()
+  return await inChunks(rolloutIds, (chunk) =>
+    named(db).where('rollout_id', 'in', chunk).orderBy('hosts.name').execute(),
+  )
 }
 
-/** The deployment under way of each of these hosts, by host id. */
+/** The deployment under way of each of these hosts, or of all, by host id. */
 export async function activeDeployments(db: Db, hostIds?: readonly number[]): Promise<Map<number, NamedDeployment>> {
-  const rows = await named(db)
-    .where('state', 'in', activeStates)
-    .$if(hostIds !== undefined && hostIds.length <= 500, (query) => query.where('host_id', 'in', hostIds ?? []))
-    .execute()
+  const active = named(db).where('state', 'in', activeStates)
+  const rows =
+    hostIds === undefined
+      ? await active.execute()
+      : await inChunks(hostIds, (chunk) => active.where('host_id', 'in', chunk).execute())
   return new Map(rows.map((row) => [row.host_id, row]))
 }
 
@@ -90,32 +118,43 @@ export async function newestDeployments(
   db: Db,
   hostIds: readonly number[],
 ): Promise<Map<number, { id: number; state: DeploymentState }>> {
-  const rows = await db
-    .selectFrom('deployments')
-    .select(['id', 'host_id', 'state'])
-    .where('id', 'in', (eb) =>
-      eb
-        .selectFrom('deployments')
-        .select(eb.fn.max('id').as('newest'))
-        .$if(hostIds.length <= 500, (query) => query.where('host_id', 'in', hostIds.length > 0 ? hostIds : [-1]))
-        .groupBy('host_id'),
-    )
-    .execute()
+  const rows = await inChunks(hostIds, (chunk) =>
+    db
+      .selectFrom('deployments')
+      .select(['id', 'host_id', 'state'])
+      .where('id', 'in', (eb) =>
+        eb
+          .selectFrom('deployments')
+          .select(eb.fn.max('id').as('newest'))
+          .where('host_id', 'in', chunk)
+          .groupBy('host_id'),
+      )
+      .execute(),
+  )
   return new Map(rows.map((row) => [row.host_id, row]))
 }
 
-export async function findRollout(db: Db, id: number): Promise<{ id: number; started_at: number; setup_id: number }> {
+export async function findRollout(db: Db, id: number): Promise<Rollout> {
   const row = await db.selectFrom('rollouts').selectAll().where('id', '=', id).executeTakeFirst()
   if (!row) throw new Failure('unknown-rollout', `there is no rollout ${id}`, { at: 'rollout' })
   return row
 }
 
 /** Rollouts, newest first. */
-export async function listRollouts(
-  db: Db,
-  limit: number,
-): Promise<{ id: number; started_at: number; setup_id: number }[]> {
+export async function listRollouts(db: Db, limit: number): Promise<Rollout[]> {
   return await db.selectFrom('rollouts').selectAll().orderBy('id', 'desc').limit(limit).execute()
+}
+
+/** The newest rollout with a deployment under way, or the newest of all; undefined when there is none. */
+export async function newestRollout(db: Db): Promise<Rollout | undefined> {
+  const [running] = await db
+    .selectFrom('deployments')
+    .select('rollout_id')
+    .where('state', 'in', activeStates)
+    .orderBy('rollout_id', 'desc')
+    .limit(1)
+    .execute()
+  return running ? await findRollout(db, running.rollout_id) : (await listRollouts(db, 1))[0]
 }
 
 /** How many deployments are in each state. */
@@ -141,6 +180,8 @@ export type Change = Partial<
     | 'done_bytes'
     | 'total_bytes'
     | 'bytes_per_second'
+    | 'transfer'
+    | 'track'
     | 'waiting_for'
     | 'failure'
     | 'failed_step'
@@ -250,7 +291,15 @@ export async function releaseClaimsOf(db: Db, owner: string): Promise<void> {
 export async function recordProgress(
   db: Db,
   id: number,
-  progress: { step: DeploymentStep; doneBytes: number; totalBytes: number; bytesPerSecond: number },
+  progress: {
+    readonly step: DeploymentStep
+    readonly doneBytes: number
+    readonly totalBytes: number
+    readonly bytesPerSecond: number
+    /** JSON, as the columns have it; what is undefined stays as it was. */
+    readonly transfer: string | undefined
+    readonly track: string | undefined
+  },
   now: number,
 ): Promise<boolean> {
   const result = await db
@@ -261,6 +310,8 @@ export async function recordProgress(
       total_bytes: progress.totalBytes,
       bytes_per_second: progress.bytesPerSecond,
       heard_at: now,
+      ...(progress.transfer === undefined ? {} : { transfer: progress.transfer }),
+      ...(progress.track === undefined ? {} : { track: progress.track }),
     })
     .where('id', '=', id)
     .where('state', '=', 'deploying')

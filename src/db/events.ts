@@ -1,15 +1,21 @@
 // Events: the timeline of each host, append-only. Rows are written in the order in which things were seen.
+import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
 
 /** Longer texts are cut: an event is a line, and machines on the boot network can send anything. */
 const textMax = 2000
 
-export type NewEvent = {
+type NewEvent = {
   readonly source: string
   readonly kind: string
   readonly text: string
   readonly hostId?: number | undefined
   readonly deploymentId?: number | undefined
+}
+
+/** The part of an event that says which deployment, and with it which host, it is about. */
+export function about(deployment: { readonly id: number; readonly host_id: number }) {
+  return { hostId: deployment.host_id, deploymentId: deployment.id }
 }
 
 /** Appends an event. */
@@ -48,17 +54,22 @@ export async function listEvents(
     readonly limit: number
   },
 ): Promise<StoredEvent[]> {
-  const rows = await db
+  const wanted = db
     .selectFrom('events')
     .leftJoin('hosts', 'hosts.id', 'events.host_id')
     .select(['events.id', 'events.at', 'source', 'kind', 'hosts.name as host', 'deployment_id', 'text'])
-    .$if(which.hostIds !== undefined, (query) => query.where('host_id', 'in', which.hostIds ?? []))
     .$if(which.deploymentId !== undefined, (query) => query.where('deployment_id', '=', which.deploymentId ?? null))
     .$if(which.after !== undefined, (query) => query.where('events.id', '>', which.after ?? 0))
     .orderBy('events.id', which.newest ? 'desc' : 'asc')
     .limit(which.limit)
-    .execute()
-  return which.newest ? rows.reverse() : rows
+  if (which.hostIds === undefined) return inOrder(await wanted.execute(), which)
+  return inOrder(await inChunks(which.hostIds, (chunk) => wanted.where('host_id', 'in', chunk).execute()), which)
+}
+
+/** Oldest first, of all chunks together, and no more than were asked for. */
+function inOrder(rows: StoredEvent[], { newest, limit }: { newest?: boolean | undefined; limit: number }) {
+  rows.sort((a, b) => a.id - b.id)
+  return newest ? rows.slice(-limit) : rows.slice(0, limit)
 }
 
 /** The newest event of a deployment since a moment, of one of these sources. */

@@ -3,6 +3,7 @@ import type { Selectable } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
 import type { Loader } from '../model/host.ts'
+import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
 import type { HostRow, PowerMethodRow } from './schema.ts'
 
@@ -126,10 +127,8 @@ export async function removeHost(db: Db, id: number): Promise<void> {
 export async function findHosts(db: Db, names: readonly string[] | undefined): Promise<Host[]> {
   const all = db.selectFrom('hosts').selectAll().orderBy('name')
   if (names === undefined) return await all.execute()
-  const byName = new Map<string, Host>()
-  for (const chunk of chunks(names)) {
-    for (const host of await all.where('name', 'in', chunk).execute()) byName.set(host.name, host)
-  }
+  const found = await inChunks(names, (chunk) => all.where('name', 'in', chunk).execute())
+  const byName = new Map(found.map((host) => [host.name, host]))
   const unknown = names.filter((name) => !byName.has(name))
   if (unknown.length > 0) {
     const shown = unknown.slice(0, 10).join(', ') + (unknown.length > 10 ? ` and ${unknown.length - 10} more` : '')
@@ -138,36 +137,26 @@ export async function findHosts(db: Db, names: readonly string[] | undefined): P
   return names.map((name) => byName.get(name)).filter((host) => host !== undefined)
 }
 
-/** A database takes only so many parameters in one statement. */
-function* chunks<T>(list: readonly T[]): Generator<readonly T[]> {
-  for (let i = 0; i < list.length; i += 500) yield list.slice(i, i + 500)
-}
-
 /** Interfaces of hosts, by host id. */
 export async function interfacesOf(
   db: Db,
   hostIds: readonly number[],
 ): Promise<Map<number, { mac: string; ip: string | null }[]>> {
+  const rows = await inChunks(hostIds, (chunk) =>
+    db.selectFrom('interfaces').selectAll().where('host_id', 'in', chunk).orderBy('id').execute(),
+  )
   const found = new Map<number, { mac: string; ip: string | null }[]>()
-  for (const chunk of chunks(hostIds)) {
-    const rows = await db.selectFrom('interfaces').selectAll().where('host_id', 'in', chunk).orderBy('id').execute()
-    for (const row of rows) found.set(row.host_id, [...(found.get(row.host_id) ?? []), { mac: row.mac, ip: row.ip }])
-  }
+  for (const { host_id, mac, ip } of rows) found.set(host_id, [...(found.get(host_id) ?? []), { mac, ip }])
   return found
 }
 
 /** Power methods of hosts, by host id, the current one first. */
 export async function powerMethodsOf(db: Db, hostIds: readonly number[]): Promise<Map<number, StoredPowerMethod[]>> {
+  const rows = await inChunks(hostIds, (chunk) =>
+    db.selectFrom('power_methods').selectAll().where('host_id', 'in', chunk).orderBy('position').execute(),
+  )
   const found = new Map<number, StoredPowerMethod[]>()
-  for (const chunk of chunks(hostIds)) {
-    const rows = await db
-      .selectFrom('power_methods')
-      .selectAll()
-      .where('host_id', 'in', chunk)
-      .orderBy('position')
-      .execute()
-    for (const row of rows) found.set(row.host_id, [...(found.get(row.host_id) ?? []), row])
-  }
+  for (const row of rows) found.set(row.host_id, [...(found.get(row.host_id) ?? []), row])
   return found
 }
 
@@ -182,12 +171,10 @@ export async function inventoriesOf(
   db: Db,
   hostIds: readonly number[],
 ): Promise<Map<number, { at: number; json: string }>> {
-  const found = new Map<number, { at: number; json: string }>()
-  for (const chunk of chunks(hostIds)) {
-    const rows = await db.selectFrom('inventories').selectAll().where('host_id', 'in', chunk).execute()
-    for (const row of rows) found.set(row.host_id, { at: row.at, json: row.json })
-  }
-  return found
+  const rows = await inChunks(hostIds, (chunk) =>
+    db.selectFrom('inventories').selectAll().where('host_id', 'in', chunk).execute(),
+  )
+  return new Map(rows.map((row) => [row.host_id, row]))
 }
 
 /** How many hosts there are. */

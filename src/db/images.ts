@@ -26,6 +26,19 @@ export async function findImage(db: Db, reference: ImageReference): Promise<Imag
   return image
 }
 
+/** The image of this digest that a setup names; undefined when it has been removed since. */
+export async function imageOfSetup(db: Db, setupId: number, digest: string): Promise<Image | undefined> {
+  return await db
+    .selectFrom('setup_images')
+    .innerJoin('images', (join) =>
+      join.onRef('images.name', '=', 'image_name').onRef('images.version', '=', 'image_version'),
+    )
+    .selectAll('images')
+    .where('setup_id', '=', setupId)
+    .where('digest', '=', digest)
+    .executeTakeFirst()
+}
+
 export async function listImages(db: Db): Promise<Image[]> {
   return await db.selectFrom('images').selectAll().orderBy('name').orderBy('version').execute()
 }

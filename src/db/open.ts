@@ -2,6 +2,7 @@
 import { Kysely, type Transaction } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import { up as first } from './migrations/001-first.ts'
+import { up as swarm } from './migrations/002-swarm.ts'
 import type { Schema } from './schema.ts'
 import { sqliteDialect } from './sqlite.ts'
 
@@ -11,6 +12,7 @@ export type Db = Kysely<Schema> | Transaction<Schema>
 /** In order, forward only; a released migration is never edited. */
 const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '001-first': { up: first },
+  '002-swarm': { up: swarm },
 }
 
 /**

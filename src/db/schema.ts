@@ -4,6 +4,7 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import type { TransferEngine } from '../model/swarm.ts'
 
 export type Schema = {
   hosts: HostRow
@@ -18,6 +19,7 @@ export type Schema = {
   deployments: DeploymentRow
   events: EventRow
   tasks: TaskRow
+  sites: SiteRow
 }
 
 export type HostRow = {
@@ -78,7 +80,16 @@ export type BootRecordRow = {
   changed_at: number
 }
 
-export type RolloutRow = { id: Generated<number>; setup_id: number; started_at: number }
+/** The policy is the setup's with what the order of the rollout says otherwise; null in rollouts of before there was one. */
+export type RolloutRow = {
+  id: Generated<number>
+  setup_id: number
+  started_at: number
+  engine: TransferEngine | null
+  egress_bytes_per_second: number | null
+  ingress_bytes_per_second: number | null
+  linger_seconds: number | null
+}
 
 export type DeploymentRow = {
   id: Generated<number>
@@ -105,6 +116,10 @@ export type DeploymentRow = {
   done_bytes: number
   total_bytes: number
   bytes_per_second: number
+  /** What the agent last said of its transfer, as JSON of the contract's TransferCounts. */
+  transfer: string | null
+  /** How the transfer went on lately, as JSON of model/pace.ts; kept when it has ended. */
+  track: string | null
   waiting_for: string | null
   failure: string | null
   failed_step: string | null
@@ -139,4 +154,12 @@ export type TaskRow = {
   ended_at: number | null
   /** The process that works on it; a new process finds the ones that died with theirs. */
   owner: string
+}
+
+/** The caps of what crosses into and out of a site; null is no cap. */
+export type SiteRow = {
+  id: Generated<number>
+  name: string
+  egress_bytes_per_second: number | null
+  ingress_bytes_per_second: number | null
 }

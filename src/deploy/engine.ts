@@ -19,7 +19,7 @@ import {
   releaseClaim,
   releaseClaimsOf,
 } from '../db/deployments.ts'
-import { addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
+import { about, addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
 import { interfacesOf } from '../db/hosts.ts'
 import type { Schema } from '../db/schema.ts'
 import { setupById } from '../db/setups.ts'
@@ -229,11 +229,13 @@ async function moveAttempt(
       step: null,
       done_bytes: 0,
       bytes_per_second: 0,
+      transfer: null,
+      track: null,
       waiting_for: to === 'powering' ? 'the controller to switch the machine' : 'the machine to ask for its boot file',
     }
     if (!(await moveDeployment(tx, row, to, { ...change, ...attempt }, now()))) return false
     const text = `attempt ${row.attempt + 1}: ${why}`
-    await addEvent(tx, { source: 'engine', kind: to, text, hostId: row.host_id, deploymentId: row.id }, now())
+    await addEvent(tx, { source: 'engine', kind: to, text, ...about(row) }, now())
     return true
   })
 }
@@ -260,7 +262,7 @@ async function powerOn(
     const change = { deadline_at: now() + setup.deadlines.bootMs, waiting_for }
     if (!(await moveDeployment(tx, row, 'booting', change, now()))) return
     const text = outcome.confirmed ? 'the machine is on, set to boot from the network' : waiting_for
-    await addEvent(tx, { source: 'engine', kind: 'booting', text, hostId: row.host_id, deploymentId: row.id }, now())
+    await addEvent(tx, { source: 'engine', kind: 'booting', text, ...about(row) }, now())
   })
   return now()
 }
@@ -276,11 +278,7 @@ async function cycleInto(
     const [set] = (await power.setBootDevice({ nodeset: row.host, device }, { signal })).outcomes
     if (set?.failure) {
       const text = `the boot device could not be set to ${device}: ${set.failure.message.join(': ')}`
-      await addEvent(
-        db,
-        { source: 'power', kind: 'boot-device', text, hostId: row.host_id, deploymentId: row.id },
-        now(),
-      )
+      await addEvent(db, { source: 'power', kind: 'boot-device', text, ...about(row) }, now())
       // A refused password would be refused again by the next command, and lock the account.
       if (!failureMeanings[set.failure.code].retry) return { failure: set.failure, confirmed: false }
     }
@@ -302,7 +300,7 @@ async function powerFailed(context: Context, row: NamedDeployment, failure: Fail
     return now()
   }
   const text = `the machine could not be switched, and is tried again: ${sentence}`
-  await addEvent(db, { source: 'power', kind: 'power-failed', text, hostId: row.host_id, deploymentId: row.id }, now())
+  await addEvent(db, { source: 'power', kind: 'power-failed', text, ...about(row) }, now())
   await changeDeployment(db, row, { waiting_for: text })
   return now() + powerRetryMs
 }
@@ -310,15 +308,11 @@ async function powerFailed(context: Context, row: NamedDeployment, failure: Fail
 async function nudge(context: Context, row: NamedDeployment, why: string, signal: AbortSignal): Promise<number> {
   const { db, now } = context
   const text = `${why}: booting it from its disk once more`
-  await addEvent(db, { source: 'engine', kind: 'nudged', text, hostId: row.host_id, deploymentId: row.id }, now())
+  await addEvent(db, { source: 'engine', kind: 'nudged', text, ...about(row) }, now())
   const { failure } = await cycleInto(context, row, 'disk', signal)
   if (failure) {
     const words = `the machine could not be switched: ${failure.message.join(': ')}`
-    await addEvent(
-      db,
-      { source: 'power', kind: 'power-failed', text: words, hostId: row.host_id, deploymentId: row.id },
-      now(),
-    )
+    await addEvent(db, { source: 'power', kind: 'power-failed', text: words, ...about(row) }, now())
   }
   return now()
 }
@@ -336,6 +330,6 @@ async function end(
     if (!(await moveDeployment(tx, row, to, change, now()))) return
     // A deployment that is `rebooting` has given its record back already.
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
-    await addEvent(tx, { source: 'engine', kind: to, text, hostId: row.host_id, deploymentId: row.id }, now())
+    await addEvent(tx, { source: 'engine', kind: to, text, ...about(row) }, now())
   })
 }

@@ -2,7 +2,7 @@
 import { statfs } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { controlOperations } from '../contract/control.ts'
-import type { Caller, Handlers } from '../contract/operation.ts'
+import type { Caller, Handlers, Input } from '../contract/operation.ts'
 import { bootRecordsOf, releaseBootRecord, setBootTarget } from '../db/boot.ts'
 import {
   activeDeployments,
@@ -14,7 +14,7 @@ import {
   listRollouts,
   moveDeployment,
 } from '../db/deployments.ts'
-import { addEvent, listEvents } from '../db/events.ts'
+import { about, addEvent, listEvents } from '../db/events.ts'
 import {
   addHost,
   changeHost,
@@ -29,6 +29,7 @@ import { findImage, listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { findSetup, listSetups, putSetup, type StoredSetup } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
+import { readForms } from '../image/forms.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { allowedIn } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
@@ -37,6 +38,7 @@ import { parseSetup } from '../model/setup.ts'
 import { publishImage, withdrawImage } from './images.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
+import { swarmHandlers } from './swarm.ts'
 import { version } from './version.ts'
 import { dateTime, deploymentView, eventView, hostViews, imageView, rolloutViews, taskView } from './views.ts'
 import type { World } from './world.ts'
@@ -49,6 +51,7 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...imageHandlers(world),
     ...bootHandlers(world),
     ...rolloutHandlers(world),
+    ...swarmHandlers(world),
     ...eventHandlers(world),
   }
 }
@@ -239,6 +242,8 @@ function refuseBusy(active: ReadonlyMap<number, unknown>, hosts: readonly Host[]
 
 function rolloutHandlers({
   db,
+  library,
+  log,
   now,
 }: World): Some<'startRollout' | 'getRollout' | 'listRollouts' | 'cancelRollout' | 'getDeployment'> {
   const viewOf = async (id: number) => {
@@ -247,17 +252,19 @@ function rolloutHandlers({
     return { rollout }
   }
   return {
-    async startRollout({ nodeset, setup, max }) {
-      const id = await db.transaction().execute(async (tx) => {
+    async startRollout({ nodeset, max, ...wanted }) {
+      const { rolloutId, digest } = await db.transaction().execute(async (tx) => {
         const hosts = await hostsOf(tx, nodeset)
         if (hosts.length > (max ?? hosts.length)) {
           throw new Failure('bad-input', `the nodeset has ${hosts.length} hosts, more than the ${max} allowed`, {
             at: 'max',
           })
         }
-        return await startRollout(tx, hosts, setup, now())
+        return await startRollout(tx, hosts, wanted, now())
       })
-      return await viewOf(id)
+      // An image of an older version gets its torrent while the machines boot; what is wrong with it, agents will be told.
+      readForms(library, digest).catch((error: unknown) => log.warn({ err: error, digest }, 'the image has no torrent'))
+      return await viewOf(rolloutId)
     },
     async getRollout({ rollout }) {
       return await viewOf(rollout)
@@ -280,7 +287,12 @@ function rolloutHandlers({
 }
 
 /** Writes the rollout and points every host at the scout, all or nothing (design, step 2). */
-async function startRollout(tx: Db, hosts: readonly Host[], setup: string | undefined, now: number): Promise<number> {
+async function startRollout(
+  tx: Db,
+  hosts: readonly Host[],
+  { setup, ...overriding }: Omit<Input<typeof controlOperations.startRollout>, 'nodeset' | 'max'>,
+  now: number,
+): Promise<{ rolloutId: number; digest: string }> {
   if (hosts.length === 0) throw new Failure('bad-input', 'the nodeset has no hosts', { at: 'nodeset' })
   const references = new Set(hosts.map((host) => setup ?? host.setup))
   const [reference] = references
@@ -290,14 +302,15 @@ async function startRollout(tx: Db, hosts: readonly Host[], setup: string | unde
     })
   }
   const stored = await findSetup(tx, reference)
-  const image = await findImage(tx, parseSetup(stored.xml).disk.image)
+  const { disk, transfer } = parseSetup(stored.xml)
+  const image = await findImage(tx, disk.image)
   const ids = hosts.map((host) => host.id)
   refuseBusy(await activeDeployments(tx), hosts, 'are in another rollout: wait for it or cancel it')
   refuseLacking(hosts, await powerMethodsOf(tx, ids), 'no-power-method', 'have no power method')
   refuseLacking(hosts, await interfacesOf(tx, ids), 'wrong-state', 'have no interface to boot from')
   const { rolloutId, deployments } = await addRollout(
     tx,
-    { setupId: stored.id, imageDigest: image.digest, hostIds: ids },
+    { setupId: stored.id, imageDigest: image.digest, hostIds: ids, policy: { ...transfer, ...overriding } },
     now,
   )
   for (const [hostId, deploymentId] of deployments) {
@@ -305,7 +318,7 @@ async function startRollout(tx: Db, hosts: readonly Host[], setup: string | unde
     const text = `rollout ${rolloutId} deploys ${stored.name}:${stored.version} with ${formatImageReference(image)}`
     await addEvent(tx, { source: 'control', kind: 'rollout-started', text, hostId, deploymentId }, now)
   }
-  return rolloutId
+  return { rolloutId, digest: image.digest }
 }
 
 function refuseLacking(
@@ -332,7 +345,7 @@ async function cancel(
     if (!(await moveDeployment(tx, row, 'cancelled', { failure }, now))) continue
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now)
     const text = `cancelled while ${row.state}, by ${caller.kind} from ${caller.address}`
-    await addEvent(tx, { source: 'control', kind: 'cancelled', text, hostId: row.host_id, deploymentId: row.id }, now)
+    await addEvent(tx, { source: 'control', kind: 'cancelled', text, ...about(row) }, now)
   }
 }
 

@@ -7,20 +7,23 @@ import { releaseBootRecord } from '../db/boot.ts'
 import {
   activeDeployments,
   findDeployment,
+  findRollout,
   moveDeployment,
   type NamedDeployment,
   recordProgress,
 } from '../db/deployments.ts'
-import { addEvent, type NewEvent } from '../db/events.ts'
+import { about, addEvent } from '../db/events.ts'
 import { findHosts, putInventory } from '../db/hosts.ts'
 import { setupById } from '../db/setups.ts'
 import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
+import { lengthen } from '../model/pace.ts'
 import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
-import { defaultTransferPolicy } from '../model/transfer-policy.ts'
+import { type TransferOrders, transferOrders } from './transfer-order.ts'
+import { trackOf } from './transfers.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -28,25 +31,32 @@ const reportEveryMs = 1000
 
 export function serviceHandlers(world: World): Handlers<typeof serviceOperations> {
   const { db, now } = world
+  const orders = transferOrders(world)
   const event = async (row: NamedDeployment, kind: string, text: string): Promise<void> => {
-    await addEvent(
-      db,
-      { source: 'agent', kind, text, hostId: row.host_id, deploymentId: row.id } satisfies NewEvent,
-      now(),
-    )
+    await addEvent(db, { source: 'agent', kind, text, ...about(row) }, now())
   }
   return {
-    registerHost: (input, caller) => registerHost(world, input, caller),
+    async registerHost(input, caller) {
+      const { row, sessionKey } = await registerHost(world, input, caller)
+      const { instructions, remark } = await instructionsFor(world, row, orders)
+      if (remark !== undefined) await event(row, 'engine-changed', remark)
+      return { deployment: row.id, sessionKey, instructions }
+    },
 
     async getInstructions({ deployment }, caller) {
       const row = await admit(world, deployment, caller)
-      return { instructions: await instructionsFor(world, row) }
+      const { instructions } = await instructionsFor(world, row, orders)
+      return { instructions }
     },
 
-    async reportProgress({ deployment, step, ...progress }, caller) {
+    async reportProgress({ deployment, step, transfer, ...progress }, caller) {
       const row = await admit(world, deployment, caller)
       if (row.state === 'deploying' && row.step !== step) await event(row, 'step', `began ${step}`)
-      const running = await recordProgress(db, deployment, { step, ...progress }, now())
+      // Of the other steps there is no rate to keep: the track ends with the transfer.
+      const sample = { at: now(), bytes: transfer?.writtenBytes ?? progress.doneBytes }
+      const track = step === 'transfer' ? JSON.stringify(lengthen(trackOf(row), sample)) : undefined
+      const counts = transfer && JSON.stringify(transfer)
+      const running = await recordProgress(db, deployment, { step, ...progress, transfer: counts, track }, now())
       return running ? { action: 'continue' } : stop(row)
     },
 
@@ -64,7 +74,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
         if (!(await moveDeployment(tx, row, 'failed', { failure, failed_step: step, log }, now()))) return
         await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
         const text = `${step} failed: ${message.join(': ')}`
-        await addEvent(tx, { source: 'agent', kind: 'failed', text, hostId: row.host_id, deploymentId: row.id }, now())
+        await addEvent(tx, { source: 'agent', kind: 'failed', text, ...about(row) }, now())
       })
       return {}
     },
@@ -78,6 +88,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
       const moved = await db.transaction().execute(async (tx) => {
         const change = {
           proof: JSON.stringify(proof),
+          ...(proof.transfer ? { transfer: JSON.stringify(proof.transfer) } : {}),
           deadline_at: now() + setup.deadlines.observeMs,
           due_at: now(),
           step: null,
@@ -87,11 +98,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
         if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
         await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
         const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} now`
-        await addEvent(
-          tx,
-          { source: 'agent', kind: 'completed', text, hostId: row.host_id, deploymentId: row.id },
-          now(),
-        )
+        await addEvent(tx, { source: 'agent', kind: 'completed', text, ...about(row) }, now())
         return true
       })
       return moved ? { action: 'continue' } : stop(await findDeployment(db, deployment))
@@ -136,10 +143,12 @@ async function registerHost(
       throw new Failure('token-refused', `the boot token of ${input.host} was used by another agent`)
     }
     const setup = parseSetup((await setupById(tx, deployment.setup_id)).xml)
+    // To stay as a source is no delay of the work: its time is not taken from the setup's.
+    const { linger_seconds } = await findRollout(tx, deployment.rollout_id)
     const change = {
       agent: input.agent,
       heard_at: now(),
-      deadline_at: now() + setup.deadlines.deployMs,
+      deadline_at: now() + setup.deadlines.deployMs + (linger_seconds ?? 0) * 1000,
       due_at: now(),
       step: 'inventory' as const,
       waiting_for: 'the agent to finish',
@@ -150,43 +159,35 @@ async function registerHost(
     await putInventory(tx, host.id, JSON.stringify(input.inventory), now())
     const { cpuCount, memoryBytes, disks, firmware } = input.inventory
     const text = `the agent registered from ${caller.address}: ${firmware}, ${cpuCount} CPU, ${Math.round(memoryBytes / 2 ** 20)} MiB, ${disks.length} disks`
-    await addEvent(
-      tx,
-      { source: 'agent', kind: 'registered', text, hostId: host.id, deploymentId: deployment.id },
-      now(),
-    )
+    await addEvent(tx, { source: 'agent', kind: 'registered', text, ...about(deployment) }, now())
     return await findDeployment(tx, deployment.id)
   })
   const key = sessionKey(keyring, armed(row))
   invariant(key, 'a registered deployment has a nonce and an agent')
-  return { deployment: row.id, sessionKey: key.reveal(), instructions: await instructionsFor(world, row) }
+  return { row, sessionKey: key.reveal() }
 }
 
-async function instructionsFor({ db, bootBase }: World, row: NamedDeployment): Promise<Instructions> {
-  if (row.state !== 'deploying') return { ...stop(row), reportEveryMs }
+async function instructionsFor(
+  { db, bootBase }: World,
+  row: NamedDeployment,
+  orders: TransferOrders,
+): Promise<{ instructions: Instructions; remark?: string | undefined }> {
+  if (row.state !== 'deploying') return { instructions: { ...stop(row), reportEveryMs } }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
+  const { order, remark } = await orders(row)
   const imageBase = `${bootBase}/images/${row.image_digest}`
-  return {
-    action: 'deploy',
-    reportEveryMs,
-    work: {
-      deployment: row.id,
-      host: row.host,
-      diskHints: [...setup.disk.hints],
-      image: {
-        reference: formatImageReference(setup.disk.image),
-        digest: row.image_digest,
-        manifestUrl: `${imageBase}/manifest.json`,
-        imageUrl: `${imageBase}/image.zst`,
-      },
-      transfer: {
-        engine: defaultTransferPolicy.engine,
-        torrentUrl: `${imageBase}/image.torrent`,
-        metalinkUrl: `${imageBase}/image.meta4`,
-        announceUrl: `${bootBase}/announce`,
-        lingerSeconds: defaultTransferPolicy.lingerSeconds,
-      },
-      finish: setup.finish.action,
+  const work = {
+    deployment: row.id,
+    host: row.host,
+    diskHints: [...setup.disk.hints],
+    image: {
+      reference: formatImageReference(setup.disk.image),
+      digest: row.image_digest,
+      manifestUrl: `${imageBase}/manifest.json`,
+      imageUrl: `${imageBase}/image.zst`,
     },
+    transfer: order,
+    finish: setup.finish.action,
   }
+  return { instructions: { action: 'deploy', reportEveryMs, work }, remark }
 }

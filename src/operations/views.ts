@@ -1,4 +1,5 @@
 // Rows as the contract shows them: times as text, empty columns left out, no secret.
+import type { SiteView } from '../contract/swarm-types.ts'
 import type {
   DeploymentView,
   EventView,
@@ -10,25 +11,53 @@ import type {
   TaskView,
 } from '../contract/types.ts'
 import { bootRecordsOf } from '../db/boot.ts'
-import { deploymentsOf, type NamedDeployment, newestDeployments, type StateTime } from '../db/deployments.ts'
+import {
+  deploymentsOf,
+  type NamedDeployment,
+  newestDeployments,
+  type Rollout,
+  type StateTime,
+} from '../db/deployments.ts'
 import type { StoredEvent } from '../db/events.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
-import type { Image } from '../db/images.ts'
+import { type Image, imageOfSetup } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { setupById } from '../db/setups.ts'
+import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
+import { copiesOutOfOrigin, transferOf } from './transfers.ts'
 
 export function dateTime(ms: number): string {
   return new Date(ms).toISOString()
 }
 
 /** The fields of `object` that have a value: the contract leaves out what there is not. */
-function present<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], null | undefined> } {
+export function present<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], null | undefined> } {
   return Object.fromEntries(
     Object.entries(object).filter(([, value]) => value !== null && value !== undefined),
   ) as never
+}
+
+/** How a rollout's hosts get the image. One of before there were engines went by HTTP and kept no host as a source. */
+export function policyView(rollout: Rollout) {
+  return {
+    engine: rollout.engine ?? ('http' as const),
+    lingerSeconds: rollout.linger_seconds ?? 0,
+    ...limitsView(rollout),
+  }
+}
+
+function limitsView(row: Pick<Rollout, 'egress_bytes_per_second' | 'ingress_bytes_per_second'>) {
+  return present({
+    egressBytesPerSecond: row.egress_bytes_per_second,
+    ingressBytesPerSecond: row.ingress_bytes_per_second,
+  })
+}
+
+export function siteView(site: Awaited<ReturnType<typeof listSites>>[number]): SiteView {
+  return { name: site.name, hosts: site.hosts, ...limitsView(site) }
 }
 
 /** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
@@ -117,6 +146,7 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
       step: state,
       seconds: ((history[index + 1]?.at ?? end) - at) / 1000,
     })),
+    ...present({ transfer: transferOf(row) }),
     ...present({ step: row.step, waitingFor: row.waiting_for, failedStep: row.failed_step, log: row.log }),
     ...(row.deadline_at === null ? {} : { deadlineAt: dateTime(row.deadline_at) }),
     ...(row.ended_at === null ? {} : { endedAt: dateTime(row.ended_at) }),
@@ -126,11 +156,7 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
 }
 
 /** Rollouts with all their deployments. */
-export async function rolloutViews(
-  db: Db,
-  rollouts: readonly { readonly id: number; readonly started_at: number; readonly setup_id: number }[],
-  now: number,
-): Promise<RolloutView[]> {
+export async function rolloutViews(db: Db, rollouts: readonly Rollout[], now: number): Promise<RolloutView[]> {
   if (rollouts.length === 0) return []
   const rows = await deploymentsOf(
     db,
@@ -140,11 +166,14 @@ export async function rolloutViews(
   for (const rollout of rollouts) {
     const setup = await setupById(db, rollout.setup_id)
     const mine = rows.filter((row) => row.rollout_id === rollout.id)
+    const image = await imageOfSetup(db, rollout.setup_id, mine[0]?.image_digest ?? '')
     const ended = mine.every((row) => row.ended_at !== null)
     views.push({
       id: rollout.id,
       setup: `${setup.name}:${setup.version}`,
       startedAt: dateTime(rollout.started_at),
+      ...policyView(rollout),
+      ...present({ copiesOutOfOrigin: copiesOutOfOrigin(mine, image) }),
       deployments: mine.map((row) => deploymentView(row, now)),
       ...(ended && mine.length > 0 ? { endedAt: dateTime(Math.max(...mine.map((row) => row.ended_at ?? 0))) } : {}),
     })

@@ -1,0 +1,140 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Kysely } from 'kysely'
+import { Migrator } from 'kysely/migration'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
+import { addEvent, listEvents } from './events.ts'
+import { addHost, findHosts, interfacesOf } from './hosts.ts'
+import { up as first } from './migrations/001-first.ts'
+import { openDatabase } from './open.ts'
+import { listSites, setSiteLimits } from './sites.ts'
+import { sqliteDialect } from './sqlite.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hades-db-'))
+})
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true })
+})
+
+/** A database as the first release left it, with a host whose rollout is under way. */
+async function writeFirstRelease(path: string): Promise<void> {
+  const db = new Kysely<Record<string, Record<string, unknown>>>({ dialect: sqliteDialect(path) })
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ '001-first': { up: first } }) } })
+  expect((await migrator.migrateToLatest()).error).toBeUndefined()
+  const rows: readonly (readonly [string, Record<string, unknown>])[] = [
+    ['hosts', { id: 1, name: 'n1', site: 'turin', loader: 'auto', created_at: 1 }],
+    ['setups', { id: 1, name: 'demo', version: 1, xml: '<setup/>', created_at: 1 }],
+    ['rollouts', { id: 1, setup_id: 1, started_at: 5 }],
+    [
+      'deployments',
+      {
+        id: 1,
+        rollout_id: 1,
+        host_id: 1,
+        setup_id: 1,
+        image_digest: 'd',
+        state: 'deploying',
+        state_since: 6,
+        started_at: 5,
+        due_at: 7,
+        attempt: 1,
+        step: 'transfer',
+        done_bytes: 5,
+        total_bytes: 10,
+        bytes_per_second: 2.5,
+        history: '[{"state":"queued","at":5}]',
+        lease_until: 0,
+      },
+    ],
+    ['events', { id: 1, at: 5, source: 'control', kind: 'rollout-started', host_id: 1, deployment_id: 1, text: 'x' }],
+  ]
+  for (const [table, row] of rows) await db.insertInto(table).values(row).execute()
+  await db.destroy()
+}
+
+test('a database of the first release comes forward with all that is in it, and a rollout under way goes on', async () => {
+  const path = join(folder, 'hades.db')
+  await writeFirstRelease(path)
+  const db = await openDatabase(path)
+  try {
+    expect(await findRollout(db, 1)).toEqual({
+      id: 1,
+      setup_id: 1,
+      started_at: 5,
+      engine: null,
+      egress_bytes_per_second: null,
+      ingress_bytes_per_second: null,
+      linger_seconds: null,
+    })
+    const progress = { step: 'transfer', doneBytes: 6, totalBytes: 10, bytesPerSecond: 1 } as const
+    expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })
+    expect(await recordProgress(db, 1, { ...progress, transfer: '{}', track: undefined }, 8)).toBe(true)
+    expect(await findDeployment(db, 1)).toMatchObject({ done_bytes: 6, transfer: '{}', track: null })
+    expect((await listEvents(db, { limit: 10 })).map(({ text }) => text)).toEqual(['x'])
+    expect(await listSites(db)).toEqual([
+      { name: 'turin', hosts: 1, egress_bytes_per_second: null, ingress_bytes_per_second: null },
+    ])
+  } finally {
+    await db.destroy()
+  }
+  // A second start finds nothing more to do.
+  await (await openDatabase(path)).destroy()
+})
+
+test('a database that a newer program has used is refused', async () => {
+  const path = join(folder, 'hades.db')
+  const db = await openDatabase(path)
+  const migrations = db.withTables<{ kysely_migration: { name: string; timestamp: string } }>()
+  await migrations.insertInto('kysely_migration').values({ name: '999-future', timestamp: '' }).execute()
+  await db.destroy()
+  await expect(openDatabase(path)).rejects.toThrow(/999-future/)
+})
+
+test('twelve hundred hosts are looked up like one', async () => {
+  const db = await openDatabase(':memory:')
+  try {
+    const names = Array.from({ length: 1200 }, (_, i) => `n${String(i).padStart(4, '0')}`)
+    const hostIds: number[] = []
+    await db.transaction().execute(async (tx) => {
+      for (const [i, name] of names.entries()) {
+        const mac = `52:54:00:00:${Math.floor(i / 256)
+          .toString(16)
+          .padStart(2, '0')}:${(i % 256).toString(16).padStart(2, '0')}`
+        const host = { name, loader: 'auto', defaultTarget: 'local', interfaces: [{ mac }], powerMethods: [] } as const
+        hostIds.push(await addHost(tx, host, 1))
+      }
+      for (const hostId of hostIds) await addEvent(tx, { source: 'test', kind: 'k', text: '', hostId }, 1)
+      await tx.insertInto('setups').values({ name: 's', version: 1, xml: '', created_at: 1 }).execute()
+      const policy = { engine: 'swarm', lingerSeconds: 0, egressBytesPerSecond: 5000 } as const
+      const rollout = { setupId: 1, imageDigest: 'd', hostIds, policy: { ...policy, ingressBytesPerSecond: undefined } }
+      await addRollout(tx, rollout, 1)
+    })
+    expect((await findHosts(db, names)).map(({ name }) => name)).toEqual(names)
+    expect((await interfacesOf(db, hostIds)).size).toBe(1200)
+    expect((await newestDeployments(db, hostIds)).size).toBe(1200)
+    expect(await newestDeployments(db, [])).toEqual(new Map())
+    // The newest, or the oldest, of all of them, not of each part of the list.
+    const ids = async (newest: boolean) =>
+      (await listEvents(db, { hostIds: hostIds.toReversed(), newest, limit: 3 })).map(({ id }) => id)
+    expect(await ids(false)).toEqual([1, 2, 3])
+    expect(await ids(true)).toEqual([1198, 1199, 1200])
+  } finally {
+    await db.destroy()
+  }
+})
+
+test('the limits of a site replace the old ones', async () => {
+  const db = await openDatabase(':memory:')
+  try {
+    await setSiteLimits(db, 'turin', { egressBytesPerSecond: 5000, ingressBytesPerSecond: 6000 })
+    await setSiteLimits(db, 'turin', { egressBytesPerSecond: undefined, ingressBytesPerSecond: 7000 })
+    const turin = { name: 'turin', hosts: 0, egress_bytes_per_second: null, ingress_bytes_per_second: 7000 }
+    expect(await listSites(db)).toEqual([turin])
+  } finally {
+    await db.destroy()
+  }
+})

@@ -1,0 +1,60 @@
+// The Control Port's handlers around the swarm: watching it, and the limits of sites.
+import type { controlOperations } from '../contract/control.ts'
+import type { Handlers } from '../contract/operation.ts'
+import { deploymentsOf, findRollout, newestRollout } from '../db/deployments.ts'
+import { addEvent } from '../db/events.ts'
+import { interfacesOf } from '../db/hosts.ts'
+import { imageOfSetup } from '../db/images.ts'
+import { setupById } from '../db/setups.ts'
+import { listSites, setSiteLimits } from '../db/sites.ts'
+import { Failure } from '../model/failure.ts'
+import { swarmView } from './swarm-view.ts'
+import { siteView } from './views.ts'
+import type { World } from './world.ts'
+
+/** As many hosts as a rollout can have. */
+const hostsMax = 100_000
+
+export function swarmHandlers({
+  db,
+  now,
+}: World): Pick<Handlers<typeof controlOperations>, 'getSwarm' | 'setSite' | 'listSites'> {
+  return {
+    async getSwarm({ rollout: id, limit }) {
+      const rollout = id === undefined ? await newestRollout(db) : await findRollout(db, id)
+      if (!rollout) throw new Failure('unknown-rollout', 'there is no rollout yet', { at: 'rollout' })
+      const rows = await deploymentsOf(db, [rollout.id])
+      const { name, version } = await setupById(db, rollout.setup_id)
+      const interfaces = await interfacesOf(
+        db,
+        rows.map((row) => row.host_id),
+      )
+      const hostByAddress = new Map(
+        rows.flatMap((row) =>
+          (interfaces.get(row.host_id) ?? []).flatMap(({ ip }) => (ip === null ? [] : [[ip, row.host] as const])),
+        ),
+      )
+      const digest = rows[0]?.image_digest ?? ''
+      const image = await imageOfSetup(db, rollout.setup_id, digest)
+      const all = { rollout, setup: `${name}:${version}`, rows, image, hostByAddress }
+      return { swarm: swarmView(all, limit ?? hostsMax, now()) }
+    },
+    async setSite({ name, egressBytesPerSecond, ingressBytesPerSecond }) {
+      const sites = await db.transaction().execute(async (tx) => {
+        await setSiteLimits(tx, name, { egressBytesPerSecond, ingressBytesPerSecond })
+        const said = [
+          egressBytesPerSecond === undefined ? 'any rate out' : `${egressBytesPerSecond} bytes/s out`,
+          ingressBytesPerSecond === undefined ? 'any rate in' : `${ingressBytesPerSecond} bytes/s in`,
+        ]
+        await addEvent(tx, { source: 'control', kind: 'site-set', text: `site ${name}: ${said.join(', ')}` }, now())
+        return await listSites(tx)
+      })
+      const site = sites.find((one) => one.name === name)
+      if (!site) throw new Error(`site ${name} was set and is not listed`)
+      return { site: siteView(site) }
+    },
+    async listSites() {
+      return { sites: (await listSites(db)).map(siteView) }
+    },
+  }
+}
