@@ -180,6 +180,7 @@ class Parameters {
 
 /** Undoes percent-encoding into one character a byte. A plus stays one: BEP 3 knows no form encoding. */
 function unescaped(name: string, raw: string): string {
+  if (!raw.includes('%')) return raw
   if (/%(?![0-9a-f]{2})/i.test(raw)) throw new Error(`\`${shown(name)}\` has a percent sign without two hex digits`)
   return raw.replace(/%(..)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
 }
