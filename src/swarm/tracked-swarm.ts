@@ -261,8 +261,10 @@ export class TrackedSwarm {
     const unplaced = agents.filter(({ generation }) => generation === undefined)
     for (const member of unplaced.toSorted((a, b) => haveOf(b) - haveOf(a))) this.#place(member)
     const numbers = new Map(this.#generations.map((generation, number) => [generation, number]))
+    // Who has everything and leaves takes nothing and feeds nobody: at the end of a rollout those are nearly all.
+    const [gone, planned] = [agents.filter(isGoing), agents.filter((member) => !isGoing(member))]
     const routes = planRoutes(
-      agents.map((member) => ({
+      planned.map((member) => ({
         id: member.id,
         peer: { peerId: member.id, ip: member.who.address, port: member.announce.port },
         site: member.who.site,
@@ -274,10 +276,12 @@ export class TrackedSwarm {
       })),
       { pieces: this.pieces },
     )
-    for (const member of agents) {
+    const version = this.#version
+    for (const member of planned) {
       const route = routes.get(member.id)
-      if (route !== undefined) setRoute(member, { ...route, version: this.#version }, nowMs)
+      if (route !== undefined) setRoute(member, { ...route, version }, nowMs)
     }
+    for (const member of gone) setRoute(member, { ...emptyRoute, version }, nowMs)
   }
 
   /** Puts an agent into the first generation that it can feed and be fed by, or a new one before all that are behind it. */
@@ -322,6 +326,12 @@ export class TrackedSwarm {
       })
       .map(({ member: other }) => other)
   }
+}
+
+const emptyRoute = { stripes: 1, stripePieces: 1, sources: [[]], depth: [0], successors: [] }
+
+function isGoing({ announce }: TrackedMember): boolean {
+  return announce.left === 0 && announce.agent?.isLeaving === true
 }
 
 function haveOf(member: TrackedMember): number {

@@ -94,22 +94,23 @@ function line(world: ReturnType<typeof openWorld>): string[] {
 describe('agents', () => {
   test('are given a pipeline, and a new route when one joins', () => {
     const world = openWorld()
-    const first = world.agent('n1')
-    expect(first.agent).toMatchObject({ nextMs: 1000, route: { sources: [[]], depth: [0] } })
+    world.run(1000, () => world.agent('n1'))
+    expect(world.agent('n1').agent).toMatchObject({ nextMs: 1000, route: { sources: [[]], depth: [0] } })
+    const behindFirst = { sources: [[{ peerId: idOf('n1'), ip: '10.0.0.1', port: 6881 }]] }
+    expect(world.agent('n2').agent?.route).toMatchObject(behindFirst)
+    expect(world.agent('n1').agent?.route).toMatchObject({ successors: [{ peerId: idOf('n2') }] })
     // The next plan is not due yet: it is told when to ask again.
-    const waiting = world.agent('n2')
+    const waiting = world.agent('n3')
     expect(waiting.agent?.route).toBeUndefined()
     expect(waiting.agent?.nextMs).toBeLessThanOrEqual(250)
     world.nowMs += waiting.agent?.nextMs ?? 0
-    expect(world.agent('n2').agent?.route).toMatchObject({
-      sources: [[{ peerId: idOf('n1'), ip: '10.0.0.1', port: 6881 }]],
-    })
-    expect(world.agent('n1').agent?.route).toMatchObject({ successors: [{ peerId: idOf('n2') }] })
+    expect(world.agent('n3').agent?.route?.depth).toEqual([2])
   })
 
   test('are sent a route once, and the next only when something changes', () => {
     const world = openWorld()
-    const version = world.agent('n1').agent?.route?.version
+    world.run(1000, () => world.agent('n1'))
+    const version = world.routeOf('n1')?.version
     expect(world.agent('n1', { report: { route: version } }).agent).toEqual({ nextMs: 1000, route: undefined })
     world.run(3000, () => world.agent('n1', { report: { route: version, have: 10 } }))
     expect(world.agent('n1', { report: { route: version } }).agent?.route).toBeUndefined()
@@ -142,6 +143,7 @@ describe('agents', () => {
     world.agent('n1', { left: 0, report: { have: pieces, isLeaving: true } })
     world.run(250)
     expect(world.routeOf('n2')?.depth).toEqual([0])
+    expect(world.routeOf('n1')?.successors).toEqual([])
     expect(world.members().find(({ host }) => host === 'n1')?.state).toBe('leaving')
     expect(world.stranger('x').peers).toHaveLength(2)
   })
@@ -198,6 +200,7 @@ describe('agents', () => {
   test('are asked less often the more there are', () => {
     const world = openWorld()
     for (let i = 0; i < 1001; i++) world.agent(`n${i}`)
+    world.run(1000)
     expect(world.agent('n0')).toMatchObject({ intervalSeconds: 2, agent: { nextMs: 2000 } })
     for (let i = 1001; i < 5001; i++) world.agent(`n${i}`)
     expect(world.agent('n0').intervalSeconds).toBe(5)
