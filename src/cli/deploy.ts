@@ -1,34 +1,48 @@
 // `hades deploy` and `hades rollout`: starts rollouts and shows live, host by host, how they go. The exit code tells
 // whether every host ended well.
-import { setTimeout as delay } from 'node:timers/promises'
 import { styleText } from 'node:util'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { failureMeanings } from '../contract/failures.ts'
 import type { DeploymentView, RolloutView } from '../contract/types.ts'
 import { isActive } from '../model/deployment.ts'
-import { Failure } from '../model/failure.ts'
+import { type TransferEngine, transferEngines } from '../model/swarm.ts'
+import { looks } from './looks.ts'
+import { type LimitOptions, limitsInput, withLimits } from './options.ts'
 import { duration, moment, plain, size } from './output.ts'
 import { Progress } from './progress.ts'
 import { type OpenSession, type Session, tableOr } from './session.ts'
+import { copies, fromPeers } from './swarm.ts'
 
 /** How often a rollout is asked about. */
 const lookEveryMs = 500
 
-/** How long a service that does not answer is waited for: it may be restarting, and the rollout goes on. */
-const absenceMsMax = 120_000
+type DeployOptions = LimitOptions & {
+  readonly setup?: string
+  readonly engine?: TransferEngine
+  readonly max?: string
+  readonly wait: boolean
+}
 
 export function addDeployCommands(program: Command, open: OpenSession): void {
-  program
+  const deploy = program
     .command('deploy <nodeset>')
     .description('deploys a setup to machines, with live progress')
     .option('--setup <name[:version]>', "the setup; each host's own when not given")
+    .addOption(
+      new Option('--engine <engine>', "how the image travels; the setup's word when not given").choices(
+        transferEngines,
+      ),
+    )
+  withLimits(deploy, 'all that one host sends to others, such as 50M', 'all that one host receives of the image')
     .option('--max <count>', 'refuse when the nodeset has more hosts than this')
     .option('--no-wait', 'start it and return at once')
-    .action(async (nodeset: string, options: { setup?: string; max?: string; wait: boolean }, command: Command) => {
+    .action(async (nodeset: string, options: DeployOptions, command: Command) => {
       const session = open(command)
       const { rollout } = await session.control.startRollout({
         nodeset,
         ...(options.setup === undefined ? {} : { setup: options.setup }),
+        ...(options.engine === undefined ? {} : { engine: options.engine }),
+        ...limitsInput(options),
         ...(options.max === undefined ? {} : { max: Number(options.max) }),
       })
       if (options.wait) await watch(session, rollout.id)
@@ -99,21 +113,16 @@ async function watch(session: Session, id: number): Promise<void> {
 
 async function follow({ control }: Session, id: number, progress: Progress): Promise<RolloutView> {
   const said = new Map<number, string>()
-  let heardAt = Date.now()
-  for (;;) {
-    try {
-      const { rollout } = await control.getRollout({ rollout: id })
-      heardAt = Date.now()
-      if (progress.isLive) progress.show(live(rollout))
-      else for (const line of news(rollout, said)) progress.note(line)
-      if (rollout.endedAt !== undefined) return rollout
-    } catch (error) {
-      const absent = error instanceof Failure && error.code === 'service-unreachable'
-      if (!absent || Date.now() - heardAt > absenceMsMax) throw error
-      progress.show([`rollout ${id}: the service does not answer; waiting for it`])
-    }
-    await delay(lookEveryMs)
+  const onAbsence = (): void => progress.show([`rollout ${id}: the service does not answer; waiting for it`])
+  for await (const { rollout } of looks(() => control.getRollout({ rollout: id }), {
+    everyMs: lookEveryMs,
+    onAbsence,
+  })) {
+    if (progress.isLive) progress.show(live(rollout))
+    else for (const line of news(rollout, said)) progress.note(line)
+    if (rollout.endedAt !== undefined) return rollout
   }
+  throw new Error('a rollout is looked at until it has ended')
 }
 
 /** As many hosts as a terminal shows; the others are counted. */
@@ -121,7 +130,7 @@ const linesMax = 30
 
 function live(rollout: RolloutView): string[] {
   const seconds = (Date.now() - Date.parse(rollout.startedAt)) / 1000
-  const head = `rollout ${rollout.id}  ${rollout.setup}  ${duration(seconds)}  ${tally(rollout)}`
+  const head = `rollout ${rollout.id}  ${rollout.setup}  by ${rollout.engine}  ${duration(seconds)}  ${tally(rollout)}`
   const running = rollout.deployments.filter(({ state }) => isActive(state))
   const shown = rollout.deployments.length <= linesMax ? rollout.deployments : running.slice(0, linesMax)
   const hidden = rollout.deployments.length - shown.length
@@ -141,13 +150,18 @@ function coloured({ state }: DeploymentView): string {
 function doing(one: DeploymentView): string {
   const spent = (Date.now() - Date.parse(one.stateSince)) / 1000
   if (one.failure) return plain(one.failure.message.join(': '))
-  if (one.state === 'done') return `in ${duration(total(one))}`
+  if (one.state === 'done') return [`in ${duration(total(one))}`, ...shareOf(one)].join(', ')
   const waiting = plain(one.waitingFor ?? '')
   if (one.state !== 'deploying') return `${duration(spent).padStart(9)}  waiting for ${waiting}`
   const share = one.totalBytes > 0 ? one.doneBytes / one.totalBytes : 0
   const bar = '█'.repeat(Math.round(share * 20)).padEnd(20, '░')
   const percent = `${Math.floor(share * 100)} %`.padStart(5)
   return `${(one.step ?? '').padEnd(10)} ${bar} ${percent}  ${size(one.doneBytes)} of ${size(one.totalBytes)}  ${size(one.bytesPerSecond)}/s`
+}
+
+/** How much came from peers, of a host whose agent counts it. */
+function shareOf({ transfer }: DeploymentView): string[] {
+  return transfer ? fromPeers(transfer.fromPeersBytes, transfer.fromOriginBytes) : []
 }
 
 function total(one: DeploymentView): number {
@@ -167,7 +181,14 @@ function* news(rollout: RolloutView, said: Map<number, string>): Generator<strin
 
 /** How each host of a rollout went: states and steps with their seconds, bytes, failure, log. */
 function report(rollout: RolloutView): string {
-  const lines = [`rollout ${rollout.id} of ${rollout.setup}: ${tally(rollout)}`]
+  const { copiesOutOfOrigin, egressBytesPerSecond, ingressBytesPerSecond } = rollout
+  const transfer = [
+    `by ${rollout.engine}`,
+    ...(egressBytesPerSecond === undefined ? [] : [`out at most ${size(egressBytesPerSecond)}/s a host`]),
+    ...(ingressBytesPerSecond === undefined ? [] : [`in at most ${size(ingressBytesPerSecond)}/s a host`]),
+    ...(copiesOutOfOrigin === undefined ? [] : [`${copies(copiesOutOfOrigin)} out of the origin`]),
+  ]
+  const lines = [`rollout ${rollout.id} of ${rollout.setup}: ${tally(rollout)}`, transfer.join(' · ')]
   for (const one of rollout.deployments) {
     lines.push(
       '',
@@ -183,6 +204,16 @@ function report(rollout: RolloutView): string {
         `  bytes    ${size(proof.bytesFetched)} fetched · ${size(proof.bytesWritten)} written · ${size(proof.bytesZeroed)} zeroed · ${size(proof.bytesReadBack)} read back and equal`,
         `  disk     ${plain(disk.filter(Boolean).join(', '))}`,
       )
+    }
+    if (one.transfer) {
+      const { transfer } = one
+      const from = [
+        `${size(transfer.fromOriginBytes)} from the origin`,
+        `${size(transfer.fromPeersBytes)} from peers`,
+        `${size(transfer.toPeersBytes)} to peers`,
+        ...shareOf(one),
+      ]
+      lines.push(`  image    ${from.join(' · ')}`)
     }
     if (one.failure) {
       lines.push(

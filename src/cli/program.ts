@@ -13,7 +13,9 @@ import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
+import { addSiteCommands } from './sites.ts'
 import { addStatusCommand } from './status.ts'
+import { addSwarmCommand } from './swarm.ts'
 
 /**
  * The program with all client commands; `addServices` adds those that start services. Its action handlers throw
@@ -40,11 +42,13 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   const open: OpenSession = (command) => openSession(command.optsWithGlobals<GlobalOptions>())
   addStatusCommand(program, open)
   addHostCommands(program, open)
+  addSiteCommands(program, open)
   addImageCommands(program, open)
   addSetupCommands(program, open)
   addBootCommands(program, open)
   addPowerCommands(program, open)
   addDeployCommands(program, open)
+  addSwarmCommand(program, open)
   addEventCommands(program, open)
   addCallCommand(program, open)
   return program

@@ -24,6 +24,7 @@ test.each([
   ['50M', 50e6],
   ['50 M/s', 50e6],
   ['1G', 1e9],
+  ['1.5G', 1.5e9],
   ['64k', 64_000],
   ['100MiB/s', 100 * 2 ** 20],
   ['1000000', 1e6],
@@ -31,7 +32,7 @@ test.each([
   expect(parseRate(text)).toBe(rate)
 })
 
-test.each(['', '/s', '50Mbit/s', '50MB/min', '1.5M', '-1', 'fast', '50m', '9999999999999999'])(
+test.each(['', '/s', '50Mbit/s', '50MB/min', '1.2345M', '.5M', '1e9', '-1', 'fast', '50m', '9999999999999999'])(
   '%j is no rate',
   (text) => {
     expect(parseRate(text)).toBeUndefined()

@@ -20,9 +20,11 @@ export function parseSize(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined
 }
 
-/** Bytes a second: a size, with `/s` or without, and k, M, G for kB, MB, GB. Undefined when it is not a rate. */
+/** Bytes a second: 50MB/s, 100MiB/s, 50M, 1.5G, a number of bytes. Undefined when it is not a rate. */
 export function parseRate(text: string): number | undefined {
-  const size = /^(\d+)\s*([A-Za-z]*?)(?:\/s)?$/.exec(text)
-  const unit = size?.[2] ?? ''
-  return size ? parseSize(`${size[1]}${['k', 'M', 'G', 'T'].includes(unit) ? `${unit}B` : unit}`) : undefined
+  const [, digits, unit = ''] = /^(\d{1,16}(?:\.\d{1,3})?)\s*([A-Za-z]*?)(?:\/s)?$/.exec(text) ?? []
+  const bytes = Math.floor(
+    Number(digits) * (units[['k', 'M', 'G', 'T'].includes(unit) ? `${unit}B` : unit] ?? Number.NaN),
+  )
+  return Number.isSafeInteger(bytes) ? bytes : undefined
 }

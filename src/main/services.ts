@@ -1,24 +1,13 @@
 // The commands that start services. What a command does not need is not loaded.
 import { join } from 'node:path'
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { execa } from 'execa'
+import { rate } from '../cli/options.ts'
 import type { GlobalOptions } from '../cli/session.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
 const number = (text: string): number => Number(text)
-
-const decimal = { '': 1, k: 1e3, M: 1e6, G: 1e9 } as const
-
-/** Reads `100M`: bytes a second, with a decimal suffix. */
-export function bytesPerSecond(text: string): number {
-  const [, digits, suffix = ''] = /^(\d{1,12}(?:\.\d{1,3})?)([kMG]?)$/.exec(text) ?? []
-  // The pattern lets no other suffix pass.
-  const rate = Math.floor(Number(digits) * decimal[suffix as keyof typeof decimal])
-  if (digits === undefined || rate < 1)
-    throw new InvalidArgumentError('write bytes a second, such as 100M (k, M or G).')
-  return rate
-}
 
 /** An option whose default lies beside the program, wherever that is installed. */
 function folder(flags: string, description: string, within: string): Option {
@@ -35,7 +24,7 @@ export function addServices(program: Command): void {
     .option('--tftp-port <port>', 'TFTP', number, 69)
     .addOption(new Option('--dhcp <mode>', 'DHCP server').choices(['full', 'off']).default('full'))
     .option('--router <ip>', 'the default route that DHCP gives')
-    .option('--origin-rate <rate>', 'bytes a second of images that leave here, at most, such as 100M', bytesPerSecond)
+    .option('--origin-rate <rate>', 'bytes a second of images that leave here, at most, such as 100M', rate)
     .option('--open-swarm', 'anyone who has the torrent of an image may join its swarm, not only hosts that fetch it')
     .option('--control-host <ip>', 'where the Control Port listens', '127.0.0.1')
     .option('--control-port <port>', 'and on which port', number, 7700)

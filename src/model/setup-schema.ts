@@ -160,7 +160,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
   </xs:simpleType>
   <xs:simpleType name="Rate">
     <xs:annotation><xs:documentation>Bytes a second, at least 1kB/s: 50MB/s, 100MiB/s, 50M, a number of bytes.</xs:documentation></xs:annotation>
-    <xs:restriction base="xs:token"><xs:pattern value="[1-9][0-9]{0,14} ?[A-Za-z]{0,3}(/s)?"/></xs:restriction>
+    <xs:restriction base="xs:token"><xs:pattern value="[0-9]{1,15}(\\.[0-9]{1,3})? ?[A-Za-z]{0,3}(/s)?"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Duration">
     <xs:annotation><xs:documentation>A whole number of seconds, minutes or hours: 90s, 15min, 2h.</xs:documentation></xs:annotation>
