@@ -19,12 +19,12 @@ export function pieceLength({ totalBytes, pieceBytes }: PieceGeometry, piece: nu
 
 const pieceBytesMin = 16 * 1024
 const pieceBytesMax = 4 * 1024 * 1024
-const piecesWanted = 4096
+const piecesWanted = 2048
 
 /**
- * The piece length for an image of so many stored bytes. A pipeline of N hosts is full after N pieces, so there are 4096
- * to 8192 of them: a hundred hosts in a row then cost 1 to 2 % of the time. Below 16 KiB no client asks, above 4 MiB a
- * corrupt piece costs too much.
+ * The piece length for an image of so many stored bytes. A pipeline of N hosts is full after N pieces, so there are 2048
+ * to 4096 of them; every host must have the hash of each before the first, so there are no more. Below 16 KiB no client
+ * asks, above 4 MiB a corrupt piece costs too much.
  */
 export function choosePieceBytes(totalBytes: number): number {
   const exact = Math.max(1, totalBytes / piecesWanted)

@@ -161,7 +161,8 @@ export class Schedule {
         const level = before.level >= before.line.length ? line.length : Math.min(before.level, line.length)
         return { ...before, line, depth, level }
       }
-      const primary = this.#primaryOf(before ?? former[0] ?? emptyStripe([], 0, now))
+      const last = before ?? former[0]
+      const primary = last === undefined ? undefined : this.#primaryOf(last)
       return {
         ...emptyStripe(line, depth, now),
         low: before?.low ?? index * route.stripePieces,
@@ -179,7 +180,10 @@ export class Schedule {
       has: kind === 'web-seed' ? undefined : new Uint8Array(Math.ceil(this.#count / 8)),
       count: kind === 'web-seed' ? this.#count : 0,
       asked: new Map(),
-      windowPieces: limits.windowPiecesMin,
+      windowPieces:
+        kind === 'web-seed'
+          ? Math.ceil(limits.webWindowBytesMin / this.#geometry.pieceBytes) + 1
+          : limits.windowPiecesMin,
       bytesPerSecond: 0,
       bucketBytes: 0,
       bucketSince: now,
@@ -368,7 +372,7 @@ export class Schedule {
   /** Asks the source for the next missing pieces of the stripe, as far as its window goes. */
   #topUp(stripe: Stripe, source: Source, now: number, ahead: boolean): void {
     const max = this.#windowMax(source)
-    const window = source.kind === 'web-seed' ? max : Math.min(source.windowPieces, max)
+    const window = Math.min(source.windowPieces, max)
     let free = Math.min(window - source.asked.size, this.#room - this.#outstanding)
     if (free <= 0) return
     // A web seed is asked for runs, not for a piece each time one has come.
@@ -425,16 +429,18 @@ export class Schedule {
     this.#takeBackLate(now)
   }
 
-  /** What was asked of others than the chosen ones must not wait for them long. */
+  /** What was asked of others than the chosen ones must not wait for them long, and of web seeds not at all. */
   #takeBackLate(now: number): void {
     const chosen = new Set<Source | undefined>()
     for (const stripe of this.#stripes) {
+      if (stripe.level >= stripe.line.length) for (const seed of this.#webSeeds) chosen.add(seed)
       chosen.add(this.#primaryOf(stripe))
       if (stripe.helper !== undefined) chosen.add(this.#sources.get(stripe.helper))
     }
     for (const source of this.#sources.values()) {
       if (source.asked.size === 0 || chosen.has(source)) continue
-      for (const stripe of this.#stripes) this.#takeBack(stripe, source, now, limits.straysMs)
+      const ageMs = source.kind === 'web-seed' ? 0 : limits.straysMs
+      for (const stripe of this.#stripes) this.#takeBack(stripe, source, now, ageMs)
     }
   }
 

@@ -59,6 +59,8 @@ const judgeEveryMsMin = 500
 const judgeMsPerAgent = 0.1
 /** After a restart of the tracker agents come back in any order: so long they are waited for before the first plan. */
 const settleMs = 1500
+/** Hosts that are started together announce within moments: a plan without half of them would be made anew at once. */
+const gatherMs = 250
 
 const wellStanding: Standing = { isStraggler: false, sinceMs: 0, times: 0 }
 
@@ -146,7 +148,7 @@ export class TrackedSwarm {
       this.#isDirty = true
       // An agent that is far in a swarm that nobody is in: it is the tracker that is new.
       const isBack = (announce.agent?.have ?? 0) > generationPart * this.pieces
-      this.#settledMs ??= isBack ? nowMs + settleMs : nowMs
+      this.#settledMs ??= nowMs + (isBack ? settleMs : gatherMs)
     }
     return member
   }
