@@ -67,7 +67,8 @@ export function planRoutes(
       )
     }
   }
-  for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, nodes))
+  const idle = nodes.filter(({ free }) => free > 0).toReversed()
+  for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, idle))
   return new Map(nodes.map((node) => [node.member.id, routeOf(node)]))
 }
 
@@ -171,23 +172,17 @@ function idleIn(nodes: readonly Node[], stripe: number): Node | undefined {
   return nodes.find((node) => node.free > 0 && isFed(node, stripe))
 }
 
-/** A host that takes and passes nothing on, hung where up-links are idle. */
-function hangLeaf(member: Member, stripes: number, nodes: readonly Node[]): Node {
+/** A host that takes and passes nothing on, hung where up-links are idle; there is always one, at the end of the line. */
+function hangLeaf(member: Member, stripes: number, idle: readonly Node[]): Node {
   const leaf = { ...makeNode(member, stripes, 0), free: 0 }
-  for (let stripe = 0; stripe < stripes; stripe++) {
-    const idle = nodes.filter((node) => node.free > 0 && node.stragglers < stragglersMax)
-    const parent = nearest(member, idle.toReversed()) ?? leastBurdened(nodes.filter(isNoLeaf), stripe) ?? 'web-seed'
-    leaf.parent[stripe] = parent
-    if (parent === 'web-seed') continue
-    leaf.depth[stripe] = (parent.depth[stripe] ?? 0) + 1
-    parent.stragglers += 1
-    parent.successors.add(leaf)
-  }
+  const spare = idle.filter((node) => node.stragglers < stragglersMax)
+  const parent = nearest(member, spare) ?? idle.toSorted((a, b) => a.stragglers - b.stragglers)[0] ?? 'web-seed'
+  leaf.parent.fill(parent)
+  if (parent === 'web-seed') return leaf
+  for (let stripe = 0; stripe < stripes; stripe++) leaf.depth[stripe] = (parent.depth[stripe] ?? 0) + 1
+  parent.stragglers += 1
+  parent.successors.add(leaf)
   return leaf
-}
-
-function isNoLeaf({ member }: Node): boolean {
-  return !isLast(member)
 }
 
 function isFed(node: Node, stripe: number): boolean {
