@@ -30,6 +30,7 @@ test.each([
   [['--congestion', 'cubic; reboot']],
   [['--fault', 'explode:1']],
   [['--speed', '1']],
+  [['--methods', 'http', '--fault', 'corrupt:1@0s']],
 ])('%j is refused', (words) => {
   expect(() => parseArguments(words)).toThrow()
 })

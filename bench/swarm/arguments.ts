@@ -91,10 +91,15 @@ export function parseArguments(words: readonly string[]): BenchOptions {
     },
   })
   const diskMbit = values['disk-mbit']
+  const methods =
+    values.methods === undefined ? methodNames.filter((name) => name !== 'http-node') : methodsOf(values.methods)
+  const faults = values.fault.map(parseFault)
+  if (faults.some(({ kind }) => kind === 'corrupt') && methods.some((name) => name !== 'swarm')) {
+    throw new Error('only nodes of the method swarm can be told to send corrupt pieces')
+  }
   return {
     nodes: values.nodes.split(',').map((text) => wholeNumber('--nodes', text, 1, nodesMax)),
-    methods:
-      values.methods === undefined ? methodNames.filter((name) => name !== 'http-node') : methodsOf(values.methods),
+    methods,
     mib: wholeNumber('--mib', values.mib ?? (values.loopback ? '1024' : '96'), 1, gibMax * 1024),
     mbit: positive('--mbit', values.mbit),
     runs: wholeNumber('--runs', values.runs, 1, 100),
@@ -104,7 +109,7 @@ export function parseArguments(words: readonly string[]): BenchOptions {
     from: values.from,
     dir: values.dir,
     diskMbit: diskMbit === undefined ? undefined : positive('--disk-mbit', diskMbit),
-    faults: values.fault.map(parseFault),
+    faults,
     seed: wholeNumber('--seed', values.seed, 0, 2 ** 32 - 1),
     limitFactor: positive('--limit-factor', values['limit-factor']),
     skewS: skewOf(values.skew),

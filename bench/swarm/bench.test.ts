@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { expect, onTestFinished, test } from 'vitest'
+import type { RunResult } from './run.ts'
 
 const bench = join(import.meta.dirname, 'bench.ts')
 
@@ -66,3 +67,12 @@ test.skipIf(!isRoot)(
     expect(await readdir(dir)).toEqual([])
   },
 )
+
+test.skipIf(!isRoot)('a node whose packets are delayed ends later, and the other does not', async () => {
+  const dir = await emptyFolder()
+  const words = ['--nodes', '2', '--methods', 'http', '--mib', '1', '--json', '--verbose', '--fault', 'delay:1:200ms']
+  const { stdout } = await execa(process.execPath, [bench, ...words, '--dir', dir])
+  const { nodes, others_last_s } = JSON.parse(stdout) as RunResult
+  const delayed = nodes?.find(({ fault }) => fault !== undefined)
+  expect(delayed?.durable_s).toBeGreaterThan((others_last_s ?? Number.POSITIVE_INFINITY) + 0.4)
+})

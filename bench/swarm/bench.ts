@@ -5,10 +5,12 @@ import { type BenchOptions, benchHelp, parseArguments } from './arguments.ts'
 import { chooseVictims } from './faults.ts'
 import { type PublishedImage, publishImage } from './image.ts'
 import { mebibyte } from './limit.ts'
-import { originBase, stockAnnounce } from './methods.ts'
+import { loopbackMethods, runLoopback } from './loopback.ts'
+import { originBase } from './methods.ts'
 import { destroyNetwork, ownPrefix, prefixesOfDeadRuns } from './network.ts'
 import { plotRuns } from './plot.ts'
 import { type RunResult, runMethod } from './run.ts'
+import { stockAnnounce } from './stock.ts'
 
 const words = process.argv.slice(2)
 if (words.includes('--help')) console.log(benchHelp)
@@ -24,7 +26,14 @@ async function main(words: readonly string[]): Promise<void> {
     process.exitCode = 2
     return
   }
-  const results = options.from === undefined ? await runAll(options) : await readResults(options.from)
+  if (options.isLoopback) {
+    await inPlace(options, (place) => runLoopbacks(options, place))
+    return
+  }
+  const results =
+    options.from === undefined
+      ? await inPlace(options, (place) => runEach(options, place))
+      : await readResults(options.from)
   if (!options.asJson) console.log(tableOf(results, options.isVerbose))
   if (options.plot !== undefined) await writeFile(options.plot, plotRuns(results))
 }
@@ -35,7 +44,8 @@ async function readResults(file: string): Promise<RunResult[]> {
   return lines.map((line) => JSON.parse(line) as RunResult)
 }
 
-async function runAll(options: BenchOptions): Promise<RunResult[]> {
+/** Makes the image, and takes everything away again when `work` has ended. */
+async function inPlace<T>(options: BenchOptions, work: (place: Place) => Promise<T>): Promise<T> {
   if (process.getuid?.() !== 0) throw new Error('the bench makes network namespaces, which takes root: run it as root')
   const prefix = await ownPrefix()
   const folder = join(options.dir, prefix)
@@ -53,7 +63,7 @@ async function runAll(options: BenchOptions): Promise<RunResult[]> {
       originBase,
       stockAnnounce,
     })
-    return await runEach(options, { prefix, folder, image, signal: interrupted.signal })
+    return await work({ prefix, folder, image, signal: interrupted.signal })
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -91,6 +101,20 @@ async function runEach(options: BenchOptions, place: Place): Promise<RunResult[]
   return results
 }
 
+async function runLoopbacks(options: BenchOptions, place: Place): Promise<void> {
+  if (!options.asJson) console.log('method        in MB/s  out MB/s  CPU s/GB  busy')
+  for (let run = 1; run <= options.runs; run += 1) {
+    for (const method of loopbackMethods) {
+      if (!options.methods.includes(method)) continue
+      const result = await runLoopback({ ...options, ...place, folder: join(place.folder, 'run'), method, run })
+      const { in_mb_s, out_mb_s, cpu_s_per_gb, machine_busy } = result
+      const cells = [String(in_mb_s).padStart(7), String(out_mb_s).padStart(8), cpu_s_per_gb.toFixed(2).padStart(8)]
+      const row = [method.padEnd(12), ...cells, percent(machine_busy)].join('  ')
+      console.log(options.asJson ? JSON.stringify(result) : row)
+    }
+  }
+}
+
 function tell(line: string): void {
   process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${line}` : `${line}\n`)
 }
@@ -107,9 +131,9 @@ async function removeLeftovers(dir: string): Promise<void> {
 }
 
 /** The image and a copy for every node, and a tenth for all else. */
-async function requireSpace({ dir, mib, nodes }: BenchOptions): Promise<void> {
+async function requireSpace({ dir, mib, nodes, isLoopback }: BenchOptions): Promise<void> {
   const { bavail, bsize } = await statfs(dir)
-  const needed = Math.ceil(mib * (Math.max(...nodes) + 1) * 1.1)
+  const needed = Math.ceil(mib * (isLoopback ? 3 : Math.max(...nodes) + 1) * 1.1)
   const free = Math.floor((bavail * bsize) / mebibyte)
   if (free < needed) throw new Error(`${dir} has ${free} MiB free, the copies take ${needed}: choose another --dir`)
 }
@@ -143,7 +167,7 @@ function tableOf(results: readonly RunResult[], isVerbose: boolean): string {
   return [...text, ...(isVerbose ? results.flatMap(nodesOf) : [])].join('\n')
 }
 
-function nodesOf({ method, n, run, nodes }: RunResult): string[] {
+function nodesOf({ method, n, run, nodes = [] }: RunResult): string[] {
   const times = nodes.map(
     ({ node, last_s, durable_s, fault }) =>
       `  node ${node}: last ${seconds(last_s)}, durable ${seconds(durable_s)}${fault === undefined ? '' : ` (${fault})`}`,

@@ -1,6 +1,8 @@
 """A libtorrent client with its defaults, seeding or fetching, that speaks the lines of participant.ts.
 
-Usage: libtorrent-node.py seed|fetch FILE.torrent FOLDER [LISTEN:PORT [PEER:PORT]]
+Usage: libtorrent-node.py seed|fetch FILE.torrent FOLDER [HOST:PORT]
+
+With HOST:PORT, where peers reach it on loopback, it speaks TCP alone: its default, uTP first, is much slower there.
 """
 
 import os
@@ -11,19 +13,22 @@ import libtorrent as lt
 
 def main():
     role, torrent, folder = sys.argv[1:4]
-    listen = sys.argv[4] if len(sys.argv) > 4 else "0.0.0.0:6881"
-    session = lt.session(
-        {
-            "listen_interfaces": listen,
-            "enable_dht": False,
-            "enable_lsd": False,
-            "enable_upnp": False,
-            "enable_natpmp": False,
-            "alert_mask": lt.alert.category_t.status_notification
-            | lt.alert.category_t.storage_notification
-            | lt.alert.category_t.error_notification,
-        }
-    )
+    settings = {
+        "listen_interfaces": "0.0.0.0:6881",
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "alert_mask": lt.alert.category_t.status_notification
+        | lt.alert.category_t.storage_notification
+        | lt.alert.category_t.error_notification,
+    }
+    if len(sys.argv) > 4:
+        settings["listen_interfaces"] = sys.argv[4]
+        settings["outgoing_interfaces"] = sys.argv[4].rsplit(":", 1)[0]
+        settings["enable_incoming_utp"] = False
+        settings["enable_outgoing_utp"] = False
+    session = lt.session(settings)
     parameters = lt.add_torrent_params()
     parameters.ti = lt.torrent_info(torrent)
     parameters.save_path = folder
@@ -33,11 +38,6 @@ def main():
         print("ready", flush=True)
         sys.stdin.readline()
     handle = session.add_torrent(parameters)
-    if len(sys.argv) > 5:
-        host, port = sys.argv[5].rsplit(":", 1)
-        handle.connect_peer((host, int(port)))
-    if role == "seed" and len(sys.argv) > 4:
-        print("ready", flush=True)
     # The process is ended from outside: a node that has finished stays a source.
     while True:
         session.wait_for_alert(1000)

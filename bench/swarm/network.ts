@@ -1,6 +1,7 @@
 // The network of a run: a namespace with a switch (a bridge), one for the origin, one for each node, and links that are
 // shaped alike in both directions. All of it lies in namespaces of this run; the machine's own interfaces are never touched.
 import { readdir, readlink, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { execa } from 'execa'
 import pLimit from 'p-limit'
 import { endProcess, type RecordedProcess, startTimeOf } from '../../lab/process.ts'
@@ -66,7 +67,7 @@ export async function createNetwork(prefix: string, options: NetworkOptions): Pr
       ...ends.flatMap((end, index) => [
         `link add ${portOf(index)} type veth peer name ${device} netns ${end}`,
         `link set ${portOf(index)} addrgenmode none`,
-        `link set ${portOf(index)} master ${bridge} up`,
+        attach(index),
       ]),
       `link set ${bridge} up`,
     ],
@@ -83,7 +84,11 @@ export async function createNetwork(prefix: string, options: NetworkOptions): Pr
   return network
 }
 
-export function namesOf(prefix: string, nodes: number): Pick<Network, 'prefix' | 'switch' | 'origin' | 'hosts'> {
+function attach(index: number): string {
+  return `link set ${portOf(index)} master ${bridge} up`
+}
+
+function namesOf(prefix: string, nodes: number): Pick<Network, 'prefix' | 'switch' | 'origin' | 'hosts'> {
   const hosts = Array.from({ length: nodes }, (_, node) => `${prefix}-n${node}`)
   return { prefix, switch: `${prefix}-switch`, origin: `${prefix}-origin`, hosts }
 }
@@ -118,15 +123,25 @@ export async function setRate(network: Network, node: number, mbit: number): Pro
   await tc(hostOf(network, node), [shape('change', device, mbit)])
 }
 
-/** Holds back the node's packets for so long, half of it in each direction's queue. Throws where the kernel has no netem. */
-export async function setDelay(network: Network, node: number, delayMs: number): Promise<void> {
-  const delayed = (name: string) => `qdisc add dev ${name} parent 1:1 handle 10: netem limit 10000 delay ${delayMs}ms`
-  try {
-    await tc(network.switch, [delayed(portOf(node + 1))])
-    await tc(hostOf(network, node), [delayed(device)])
-  } catch (cause) {
-    throw new Error('packets cannot be delayed: this kernel has no netem (CONFIG_NET_SCH_NETEM)', { cause })
-  }
+/**
+ * The program that stands for a node's link and holds back all that passes it, each way. Between `unplug` and `plug` of that
+ * node it must be started in the namespace of the switch; the link is there as long as it runs.
+ */
+export function delayedLink(network: Network, node: number, delayMs: number): string[] {
+  const program = ['/usr/bin/python3', join(import.meta.dirname, 'delay-link.py')]
+  return [...program, portOf(node + 1), hostOf(network, node), device, `${delayMs}`]
+}
+
+/** Takes away the node's link. */
+export async function unplug(network: Network, node: number): Promise<void> {
+  await ip(['-n', network.switch], [`link delete ${portOf(node + 1)}`])
+}
+
+/** Sets up a link that has been made for the node. */
+export async function plug(network: Network, node: number): Promise<void> {
+  await ip(['-n', network.switch], [attach(node + 1)])
+  await tc(network.switch, [shape('add', portOf(node + 1), network.mbit)])
+  await setUpEnd(hostOf(network, node), node + 1, network)
 }
 
 /** Takes the node off the switch. Its own link stays up: neither end learns of it. */

@@ -43,6 +43,8 @@ lines.on('line', (line) => {
   if (line === 'corrupt') isCorrupting = true
 })
 
+// Every method has its torrent before the gate opens: what is measured is the image.
+const torrent = values.engine === 'swarm' ? await fetchTorrent() : undefined
 console.log('ready')
 if (values.gate) await untilLine('go')
 const file = await open(values.output, 'w')
@@ -51,7 +53,7 @@ const disk =
   diskMbit === undefined
     ? undefined
     : new TokenBucket({ bytesPerSecond: (Number(diskMbit) * 1e6) / 8, burstBytes: diskBurstBytes })
-if (values.engine === 'swarm') await fetchBySwarm(file)
+if (torrent !== undefined) await fetchBySwarm(torrent, file)
 else await fetchByHttp(file)
 await file.datasync()
 console.log('durable')
@@ -81,10 +83,13 @@ async function write(file: FileHandle, bytes: Buffer, at: number): Promise<void>
   await file.write(bytes, 0, bytes.length, at)
 }
 
-async function fetchBySwarm(file: FileHandle): Promise<void> {
+async function fetchTorrent() {
   const answer = await fetch(values.torrent)
   if (!answer.ok) throw new Error(`${values.torrent} answered ${answer.status}`)
-  const torrent = parseTorrent(Buffer.from(await answer.arrayBuffer()))
+  return parseTorrent(Buffer.from(await answer.arrayBuffer()))
+}
+
+async function fetchBySwarm(torrent: ReturnType<typeof parseTorrent>, file: FileHandle): Promise<void> {
   const swarm = await joinSwarm({
     torrent,
     webSeeds: [values.url],
@@ -100,16 +105,19 @@ async function fetchBySwarm(file: FileHandle): Promise<void> {
 
 /** "last" is told when the last piece is verified, which may be long before the disk has it. */
 async function writePieces(swarm: Swarm, geometry: PieceGeometry, file: FileHandle): Promise<void> {
-  const tellLast = setInterval(() => {
-    if (!swarm.isComplete) return
-    clearInterval(tellLast)
-    console.log('last')
-  }, 10)
+  let isTold = false
+  const tellLast = () => {
+    if (!isTold && swarm.isComplete) console.log('last')
+    isTold ||= swarm.isComplete
+  }
+  const looking = setInterval(tellLast, 10)
   for await (const piece of swarm.pieces()) {
     const at = piece * geometry.pieceBytes
     await write(file, await swarm.read(at, pieceLength(geometry, piece)), at)
     swarm.release(piece)
   }
+  clearInterval(looking)
+  tellLast()
   const { sources: _, uploads: __, ...counts } = swarm.progress()
   console.log(`stats ${JSON.stringify(counts)}`)
 }

@@ -56,7 +56,8 @@ export async function startParticipant(options: ParticipantOptions): Promise<Par
   return participant
 }
 
-const readyMsMax = 60_000
+// 72 processes of a second each on two cores that others use too.
+const readyMsMax = 180_000
 
 /** Waits until all idle at the gate. Throws with the end of its log when one ends before. */
 export async function untilReady(

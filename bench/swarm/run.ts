@@ -11,13 +11,15 @@ import { methods, originCommand } from './methods.ts'
 import {
   createNetwork,
   cutLink,
+  delayedLink,
   destroyNetwork,
   type Network,
   nodeAddress,
+  plug,
   readTraffic,
-  setDelay,
   setRate,
   type Traffic,
+  unplug,
 } from './network.ts'
 import {
   cpuSecondsOf,
@@ -83,7 +85,8 @@ export type RunResult = {
   /** Of the nodes that no fault has hit, on their disks. */
   readonly others_last_s?: number | null
   readonly faults?: readonly string[]
-  readonly nodes: readonly NodeResult[]
+  /** Not in JSON lines, unless --verbose. */
+  readonly nodes?: readonly NodeResult[]
 }
 
 type Node = {
@@ -142,9 +145,14 @@ async function startAll(
     const cwd = join(folder, name)
     await mkdir(cwd)
     const fault = [...victims].find(([, hit]) => hit.includes(index))?.[0]
+    if (fault?.kind === 'delay') {
+      await unplug(network, index)
+      const command = delayedLink(network, index, fault.delayMs)
+      await untilReady([await start(`${name}-link`, network.switch, folder, command)], logOf, signal)
+      await plug(network, index)
+    }
     const command = await method.node(world, { name, folder: cwd, isCorruptible: fault?.kind === 'corrupt' })
     running.push({ index, participant: await start(name, namespace, cwd, command), folder: cwd, fault })
-    if (fault?.kind === 'delay') await setDelay(network, index, fault.delayMs)
   }
   await untilReady(
     running.map(({ participant }) => participant),
