@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { TransferOrder } from '../contract/types.ts'
 import { Secret } from '../lib/secret.ts'
+import { until } from '../lib/until.ts'
 import { encodeTorrent } from '../protocol/torrent.ts'
 import { openSwarm, type TestSwarm, torrentOf } from '../swarm/testing.ts'
 import { openDisk } from './disk.ts'
@@ -243,4 +244,54 @@ test('a host with little memory spills to the end of its disk and brings the ima
   await behind.close()
   expect(result).toMatchObject({ isRight: true, fellBack: [] })
   expect(result.log).toContain('pieces beyond 1048576 bytes of memory go to')
+})
+
+test.each([
+  { where: 'in memory', work: {}, diskBytes: () => image.raw.length, words: 'aria2 is process' },
+  {
+    where: 'behind the image',
+    work: { budgetBytes: mebibyte },
+    diskBytes: () => image.raw.length + 80 * mebibyte,
+    words: 'aria2 keeps the image at /dev/loop',
+  },
+])('aria2 brings the image, keeping it $where', async ({ work, diskBytes, words }) => {
+  const world = await createWorld()
+  const result = await host(world, 'a', { order: { engine: 'aria2' }, diskBytes: diskBytes(), work })
+  expect(result).toMatchObject({ isRight: true, fellBack: [], counts: { engine: 'aria2' } })
+  expect(result.counts.verifiedBytes).toBe(image.imageZst.length)
+  expect(result.log).toContain(words)
+})
+
+test('without room for aria2 the host says so and goes on by HTTP', async () => {
+  const world = await createWorld()
+  const result = await host(world, 'a', { order: { engine: 'aria2' }, work: { budgetBytes: mebibyte } })
+  expect(result.fellBack).toEqual([expect.stringContaining('there is no room for')])
+  expect(result).toMatchObject({ isRight: true, counts: { engine: 'http' } })
+})
+
+test('when aria2 dies in the middle HTTP brings the rest', async () => {
+  const world = await createWorld()
+  // It gives aria2 some of the image and then nothing: only the death of the process is left.
+  world.origin.rule = ({ path }) => (path === '/image.zst' ? { kind: 'stall', afterBytes: 4_000_000 } : undefined)
+  const log = createLog((line) => {
+    const [, pid] = /aria2 is process (\d+)/.exec(line) ?? []
+    if (pid !== undefined) aria2 = Number(pid)
+  })
+  let aria2: number | undefined
+  const finished = host(world, 'a', {
+    order: { engine: 'aria2' },
+    work: {
+      log,
+      onFellBack: async (text) => {
+        fellBack = text
+        world.origin.rule = () => undefined
+      },
+    },
+  })
+  let fellBack = ''
+  await until('aria2 to have something', () => world.origin.bytesSent > 4_000_000, { timeoutMs: 20_000, everyMs: 20 })
+  if (aria2 !== undefined) process.kill(aria2, 'SIGKILL')
+  const result = await finished
+  expect(fellBack).toContain('aria2 -> http: aria2c ended with SIGKILL')
+  expect(result.isRight).toBe(true)
 })

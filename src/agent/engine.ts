@@ -6,7 +6,9 @@ import { causeChain, Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 import { parseTorrent, torrentBytesMax } from '../protocol/torrent.ts'
+import { startAria2 as startAria2Engine } from '../swarm/aria2.ts'
 import { joinSwarm } from '../swarm/swarm.ts'
+import { makeAria2Place } from './aria2-place.ts'
 import { FallbackFrames } from './fallback-frames.ts'
 import type { FrameSource } from './frame-source.ts'
 import { HttpFrames } from './http-frames.ts'
@@ -61,11 +63,6 @@ const starts: Readonly<
   Record<Exclude<TransferEngine, 'http'>, (work: EngineWork, signal: AbortSignal) => Promise<FrameSource>>
 > = { swarm: startSwarm, aria2: startAria2 }
 
-/** Not yet. */
-async function startAria2(): Promise<FrameSource> {
-  throw new Failure('internal', 'this agent has no aria2')
-}
-
 async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
   const { order, manifest, log, sessionKey: token } = work
   const torrent = await fetchTorrent(work, signal)
@@ -84,10 +81,45 @@ async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameS
       log: (line) => log.line(line),
     })
     log.line(`in the swarm of ${torrent.infoHash}, other hosts reach this one at port ${swarm.port}`)
-    return new PieceFrames(swarm, { engine: 'swarm', manifest, geometry: torrent.info, onClosed: spill?.close })
+    return new PieceFrames(swarm, {
+      engine: 'swarm',
+      manifest,
+      geometry: torrent.info,
+      onClosed: quietly(spill?.close, log),
+    })
   } catch (error) {
-    await spill?.close()
+    await quietly(spill?.close, log)()
     throw error
+  }
+}
+
+async function startAria2(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
+  const { order, manifest, log, sessionKey: token } = work
+  const { info, infoHash } = await fetchTorrent(work, signal)
+  const place = await makeAria2Place(work)
+  try {
+    const aria2 = await startAria2Engine({
+      info,
+      folder: place.folder,
+      webSeeds: [work.imageUrl],
+      tracker: { url: order.announceUrl, token },
+      port: work.listen.port,
+      egressBytesPerSecond: order.egressBytesPerSecond,
+      ingressBytesPerSecond: order.ingressBytesPerSecond,
+      log: (line) => log.line(line),
+    })
+    log.line(`aria2 is process ${aria2.pid} and fetches ${infoHash}`)
+    return new PieceFrames(aria2, { engine: 'aria2', manifest, geometry: info, onClosed: quietly(place.close, log) })
+  } catch (error) {
+    await quietly(place.close, log)()
+    throw error
+  }
+}
+
+/** What cannot be tidied up is said, and no reason to end a deployment. */
+function quietly(close: (() => Promise<void>) | undefined, log: Log): () => Promise<void> {
+  return async () => {
+    await close?.().catch((error: unknown) => log.failure('what the engine stood on could not be closed', error))
   }
 }
 
