@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addLabHosts, type Cluster, eventsOf, openCluster, publish } from '../lab/cluster.ts'
 import { readLabConfig } from '../lab/config.ts'
+import { missingEvent, namedEvents } from '../lab/story.ts'
 import type { DeploymentView, EventView } from '../src/contract/types.ts'
 import { until } from '../src/lib/until.ts'
 
@@ -97,15 +98,10 @@ test('the new systems answer under their own names', async () => {
 })
 
 test.each(['n01', 'n02'])('the timeline of %s has every event that docs/boot.md names, in its order', (host) => {
-  const named = [...page.matchAll(/^- Event: `([a-z-]+)`$/gm)].map(([, kind]) => kind)
-  expect(named.length).toBeGreaterThan(12)
   const kinds = (timelines.get(host) ?? []).map(({ kind }) => kind)
-  let at = 0
-  for (const kind of named) {
-    const found = kinds.indexOf(kind ?? '', at)
-    expect(found, `${kind} after ${kinds.slice(0, at).at(-1)}, of ${kinds.join(' ')}`).toBeGreaterThanOrEqual(0)
-    at = found + 1
-  }
+  const named = namedEvents(page, kinds)
+  expect(named.length).toBeGreaterThan(12)
+  expect(missingEvent(named, kinds)).toBeUndefined()
 })
 
 test('every function that docs/boot.md names is where it says', async () => {
