@@ -157,6 +157,19 @@ export async function newestRollout(db: Db): Promise<Rollout | undefined> {
   return running ? await findRollout(db, running.rollout_id) : (await listRollouts(db, 1))[0]
 }
 
+/** How many hosts of a site are in a rollout and under way; one at least. */
+export async function countInSite(db: Db, rolloutId: number, site: string): Promise<number> {
+  const { count } = await db
+    .selectFrom('deployments')
+    .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('rollout_id', '=', rolloutId)
+    .where('hosts.site', '=', site)
+    .where('state', 'in', activeStates)
+    .executeTakeFirstOrThrow()
+  return Math.max(1, count)
+}
+
 /** How many deployments are in each state. */
 export async function countStates(db: Db): Promise<{ state: DeploymentState; count: number }[]> {
   return await db

@@ -134,6 +134,16 @@ test('an agent is told the torrent and the narrowest of its own and its site’s
   expect(orders[1]).toEqual(common)
 })
 
+test('by HTTP every host of a site gets its part of the site’s caps, because all of them fetch across its border', async () => {
+  await control.putSetup({ xml: setupXml('<transfer engine="http" ingress="1MB/s"/>') }, admin)
+  await control.setSite({ name: 'away', ingressBytesPerSecond: 900_000, egressBytesPerSecond: 1500 }, admin)
+  await control.setSite({ name: 'home', ingressBytesPerSecond: 9_000_000 }, admin)
+  const { orders } = await roll(4)
+  expect(orders.map((order) => order?.siteIngressBytesPerSecond)).toEqual([1_000_000, 300_000, 300_000, 300_000])
+  // Never below what a limit may be.
+  expect(orders[1]?.siteEgressBytesPerSecond).toBe(1000)
+})
+
 test('sites are listed with their hosts and limits, and a limit that is not given again is gone', async () => {
   await control.putSetup({ xml: setupXml() }, admin)
   await roll(3)

@@ -1,9 +1,10 @@
 // What an agent is told of its transfer: the rollout's policy, the torrent of the image, the limits of the host's site.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TransferOrder } from '../contract/types.ts'
-import { findRollout, type NamedDeployment } from '../db/deployments.ts'
+import { countInSite, findRollout, type NamedDeployment } from '../db/deployments.ts'
 import { findSite } from '../db/sites.ts'
 import { readForms } from '../image/forms.ts'
+import { bytesPerSecondMin } from '../model/transfer-policy.ts'
 import { present } from './views.ts'
 import type { World } from './world.ts'
 
@@ -32,6 +33,7 @@ export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bo
     const infoHash = (wanted ?? 'http') === 'http' ? undefined : await infoHashOf(row.image_digest)
     // A rollout of before there were engines, or an image that has no torrent: the origin alone always does.
     const engine = infoHash === undefined ? 'http' : (wanted ?? 'http')
+    const across = site === undefined || engine === 'swarm' ? 1 : await countInSite(db, row.rollout_id, site.name)
     const imageBase = `${bootBase}/images/${row.image_digest}`
     const egress = policy.egress_bytes_per_second
     const ingress = policy.ingress_bytes_per_second
@@ -40,13 +42,13 @@ export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bo
       torrentUrl: `${imageBase}/image.torrent`,
       metalinkUrl: `${imageBase}/image.meta4`,
       announceUrl: `${bootBase}/announce`,
-      lingerSeconds: engine === 'swarm' ? (policy.linger_seconds ?? 0) : 0,
+      lingerSeconds: engine === 'http' ? 0 : (policy.linger_seconds ?? 0),
       ...present({
         infoHash,
         egressBytesPerSecond: egress,
         ingressBytesPerSecond: ingress,
-        siteEgressBytesPerSecond: shareOf(site?.egress_bytes_per_second, egress),
-        siteIngressBytesPerSecond: shareOf(site?.ingress_bytes_per_second, ingress),
+        siteEgressBytesPerSecond: shareOf(site?.egress_bytes_per_second, egress, across),
+        siteIngressBytesPerSecond: shareOf(site?.ingress_bytes_per_second, ingress, across),
       }),
     }
     const remark =
@@ -56,11 +58,12 @@ export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bo
 }
 
 /**
- * A site's cap as one host's. The tracker lets only the heads of a site fetch across its border, so each host may use the
- * whole of it, but no more than its own cap.
+ * A site's cap as one host's, no more than the host's own. In the swarm the tracker lets only the heads of a site fetch
+ * across its border, so each host may use the whole of it. By any other engine every host fetches across, and gets its part.
  */
-function shareOf(site: number | null | undefined, host: number | null): number | undefined {
-  return site === null || site === undefined ? undefined : Math.min(site, host ?? site)
+function shareOf(site: number | null | undefined, host: number | null, hostsAcross: number): number | undefined {
+  if (site === null || site === undefined) return undefined
+  return Math.max(bytesPerSecondMin, Math.min(Math.floor(site / hostsAcross), host ?? site))
 }
 
 /** Looks info-hashes up, each once. Undefined: there is none yet, or the image is broken, which the log tells. */
