@@ -39,6 +39,8 @@ export type UpOptions = {
   readonly router: string | undefined
   /** Bytes a second of image.zst that leave this process, at most. */
   readonly originRate: number | undefined
+  /** Where stock BitTorrent clients find the images. */
+  readonly seederPort: number
   /** Anyone who has the torrent of a published image may join its swarm. */
   readonly openSwarm: boolean | undefined
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
@@ -137,7 +139,13 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     onScript: recorder.script,
   })
   closing.add(() => recorder.settled())
-  const swarm = swarmServices(world, { isOpen: options.openSwarm ?? false })
+  const swarm = await swarmServices(world, {
+    isOpen: options.openSwarm ?? false,
+    address,
+    seederPort: options.seederPort,
+    bytesPerSecondMax: options.originRate,
+  })
+  closing.add(() => swarm.close())
   const server = await servePorts({
     ports: [served(servicePort, serviceHandlers(world))],
     listen: [{ host: address, port: options.httpPort }],

@@ -25,6 +25,7 @@ export function addServices(program: Command): void {
     .addOption(new Option('--dhcp <mode>', 'DHCP server').choices(['full', 'off']).default('full'))
     .option('--router <ip>', 'the default route that DHCP gives')
     .option('--origin-rate <rate>', 'bytes a second of images that leave here, at most, such as 100M', rate)
+    .option('--seeder-port <port>', 'the BitTorrent peer that has every image, for stock clients', number, 6881)
     .option('--open-swarm', 'anyone who has the torrent of an image may join its swarm, not only hosts that fetch it')
     .option('--control-host <ip>', 'where the Control Port listens', '127.0.0.1')
     .option('--control-port <port>', 'and on which port', number, 7700)

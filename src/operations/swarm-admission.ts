@@ -5,11 +5,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { listImages } from '../db/images.ts'
 import { type FetchingHost, fetchingHostAt, fetchingHosts } from '../db/swarm-members.ts'
 import { readForms } from '../image/forms.ts'
-import { pieceCount } from '../model/swarm.ts'
+import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
 import { sessionKey } from '../model/token.ts'
 import type { World } from './world.ts'
 
-/** Who it is; `pieces` are of the torrent. */
+/** Who it is, and what image it asks for; `pieces` are of its torrent. */
 export type SwarmAdmission =
   | {
       readonly kind: 'agent' | 'stranger'
@@ -17,6 +17,8 @@ export type SwarmAdmission =
       readonly site: string | undefined
       readonly rack: string | undefined
       readonly pieces: number
+      readonly digest: string
+      readonly geometry: PieceGeometry
     }
   | { readonly kind: 'refused'; readonly reason: string }
 
@@ -45,24 +47,16 @@ export function swarmAdmission(
     const torrent = await torrents.find(infoHash)
     if (torrent === undefined) return refused(`there is no published image with the info-hash ${infoHash}`)
     const row = token === undefined ? await fetchingHostAt(world.db, address) : await agents.find(token)
-    if (row?.imageDigest === torrent.digest) {
-      return {
-        kind: token === undefined ? 'stranger' : 'agent',
-        host: row.host,
-        site: row.site ?? undefined,
-        rack: row.rack ?? undefined,
-        pieces: torrent.pieces,
-      }
-    }
-    if (options.isOpen) {
-      return {
-        kind: 'stranger',
-        host: row?.host,
-        site: row?.site ?? undefined,
-        rack: row?.rack ?? undefined,
-        pieces: torrent.pieces,
-      }
-    }
+    const admit = (kind: 'agent' | 'stranger'): SwarmAdmission => ({
+      kind,
+      host: row?.host,
+      site: row?.site ?? undefined,
+      rack: row?.rack ?? undefined,
+      pieces: pieceCount(torrent.geometry),
+      ...torrent,
+    })
+    if (row?.imageDigest === torrent.digest) return admit(token === undefined ? 'stranger' : 'agent')
+    if (options.isOpen) return admit('stranger')
     if (row !== undefined) return refused(`the deployment of ${row.host} fetches another image`)
     if (token !== undefined) return refused('the session key is not the one of a deployment under way')
     return refused(`no host with the address ${address} fetches this image now`)
@@ -131,7 +125,7 @@ class Agents {
   }
 }
 
-type Torrent = { readonly digest: string; readonly pieces: number }
+type Torrent = { readonly digest: string; readonly geometry: PieceGeometry }
 
 /** The published images, by the info-hash of their torrents. */
 class Torrents {
@@ -162,8 +156,8 @@ class Torrents {
     for (const digest of digests) {
       if (performance.now() < (this.#brokenMs.get(digest) ?? 0)) continue
       try {
-        const forms = await readForms(library, digest)
-        this.#byHash.set(forms.infoHash, { digest, pieces: pieceCount(forms) })
+        const { infoHash, totalBytes, pieceBytes } = await readForms(library, digest)
+        this.#byHash.set(infoHash, { digest, geometry: { totalBytes, pieceBytes } })
         this.#brokenMs.delete(digest)
       } catch (error) {
         this.#brokenMs.set(digest, performance.now() + brokenMs)

@@ -9,7 +9,7 @@ import { causeChain, Failure } from '../model/failure.ts'
 import { type PieceGeometry, pieceCount, pieceLength, type Route, type SwarmPeer } from '../model/swarm.ts'
 import type { parseTorrent } from '../protocol/torrent.ts'
 import { TrackerClient } from './announce.ts'
-import { Peer, type PeerSwarm } from './peer.ts'
+import { Peer, type PeerCandidate, type PeerSwarm } from './peer.ts'
 import { connectPeer, listenForPeers, type PeerListener } from './peer-listener.ts'
 import type { PieceSource } from './piece-source.ts'
 import { PieceStore } from './piece-store.ts'
@@ -145,7 +145,7 @@ export class Swarm implements PieceSupply {
       egress: bucketOf(options.egressBytesPerSecond),
       ingress: this.#ingress,
       allocate: slabs(),
-      refuse: ({ peerId }) => this.#refuse(peerId),
+      refuse: (candidate) => this.#refuse(candidate),
       events: this.#events(),
     }
   }
@@ -274,6 +274,8 @@ export class Swarm implements PieceSupply {
     return {
       onReady: (peer) => {
         const { id } = peer
+        // It takes the place of an older connection to the same peer.
+        if (this.#sources.has(id)) this.#schedule.removeSource(id)
         this.#sources.set(id, peer)
         this.#names.set(id, peer.ip.replace(/^::ffff:/, ''))
         this.#schedule.addSource(id, peer.kind, performance.now())
@@ -365,10 +367,19 @@ export class Swarm implements PieceSupply {
     return false
   }
 
-  #refuse(peerId: string): string | undefined {
+  #refuse({ peerId, direction }: PeerCandidate): string | undefined {
     if (this.#closing.signal.aborted) return 'the swarm was left'
     if (this.#schedule.isBanned(peerId)) return 'it has sent pieces with wrong hashes'
-    return this.#sources.has(peerId) ? 'there is a connection to it already' : undefined
+    const present = this.#sources.get(peerId)
+    if (!(present instanceof Peer)) return undefined
+    // When two dial each other at once, both keep the connection that the smaller id has opened. One that a peer opens anew
+    // tells that the old one is dead.
+    const openedBy = direction === 'incoming' ? peerId : this.#peerId
+    const isBetter =
+      present.direction === direction ? direction === 'incoming' : openedBy === smaller(peerId, this.#peerId)
+    if (!isBetter) return 'there is a connection to it already'
+    present.close(new Error('there is a newer connection to it'))
+    return undefined
   }
 
   // What the tracker tells.
@@ -531,6 +542,10 @@ function slabs(): (bytes: number) => Buffer {
 function bucketOf(bytesPerSecond: number | undefined): TokenBucket | undefined {
   if (bytesPerSecond === undefined) return undefined
   return new TokenBucket({ bytesPerSecond, burstBytes: Math.max(64 * 1024, bytesPerSecond / 10) })
+}
+
+function smaller(a: string, b: string): string {
+  return a < b ? a : b
 }
 
 function largest(list: readonly PeerBytes[]): PeerBytes[] {
