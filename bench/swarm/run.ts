@@ -227,7 +227,7 @@ function openGates({ skewS, seed }: RunOptions, running: readonly Node[]): NodeJ
 
 /** The part of the image that the median node has received. */
 function shareOf(now: Traffic, before: Traffic, imageBytes: number): number {
-  return (median(between(before, now).received) ?? 0) / imageBytes
+  return Math.max(0, median(between(before, now).received) ?? 0) / imageBytes
 }
 
 function between(before: Traffic, now: Traffic): Traffic {
