@@ -1,5 +1,5 @@
-// What the best possible method would take, and what a run is measured by. Pure arithmetic; transfer formulas as in
-// docs/swarm.md.
+// What the best possible method would take, and what a run is measured by. Pure arithmetic: every node's link must carry
+// the image once, and where a disk is slower its disk must.
 
 /**
  * Of each full Ethernet frame of 1514 bytes, as tc counts them, TCP carries 1448: 14 are Ethernet's, 20 IP's, 32 TCP's with

@@ -45,7 +45,8 @@ const aria2Private = [
   '--enable-peer-exchange=false',
 ]
 
-// What the study found to be best where aria2 must be used (docs/swarm.md).
+// Best of what was tried with aria2 1.36 on equal links: seeds for good, more memory for pieces, tracker and peers asked
+// often, nothing written but the file.
 export const aria2SwarmFlags = [
   '--allow-overwrite=true',
   '--file-allocation=none',
