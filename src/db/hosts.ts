@@ -150,6 +150,19 @@ export async function interfacesOf(
   return found
 }
 
+/** The names of the hosts that have these IP addresses, by address. */
+export async function hostNamesAt(db: Db, addresses: readonly string[]): Promise<Map<string, string>> {
+  const rows = await inChunks(addresses, (chunk) =>
+    db
+      .selectFrom('interfaces')
+      .innerJoin('hosts', 'hosts.id', 'interfaces.host_id')
+      .select(['interfaces.ip', 'hosts.name'])
+      .where('interfaces.ip', 'in', chunk)
+      .execute(),
+  )
+  return new Map(rows.map(({ ip, name }) => [ip ?? '', name]))
+}
+
 /** Power methods of hosts, by host id, the current one first. */
 export async function powerMethodsOf(db: Db, hostIds: readonly number[]): Promise<Map<number, StoredPowerMethod[]>> {
   const rows = await inChunks(hostIds, (chunk) =>

@@ -5,7 +5,7 @@ import type { NamedDeployment, Rollout } from '../db/deployments.ts'
 import type { Image } from '../db/images.ts'
 import { formatImageReference } from '../model/image.ts'
 import { estimateEnd, type Pace, rateOf } from '../model/pace.ts'
-import { copiesOutOfOrigin, originBytes, sum, trackOf, transferOf } from './transfers.ts'
+import { copiesOf, originBytes, sum, trackOf, transferOf } from './transfers.ts'
 import { dateTime, policyView, present } from './views.ts'
 
 /** Where a host stands in the spreading of the image. */
@@ -23,52 +23,38 @@ export type SwarmRows = {
   readonly setup: string
   readonly rows: readonly NamedDeployment[]
   readonly image: Image | undefined
-  /** The names of hosts by their addresses: agents know each other by these. */
-  readonly hostByAddress: ReadonlyMap<string, string>
+}
+
+/** One deployment, with what its row says read once. `pace` is undefined for a host that is lost. */
+function memberOf(row: NamedDeployment, image: Image | undefined) {
+  const transfer = transferOf(row)
+  const part = partOf(row)
+  const member = { row, part, track: trackOf(row), transfer, fromOriginBytes: originBytes(row, transfer) }
+  if (part === 'lost') return { ...member, pace: undefined }
+  // Frames on the disk, in the bytes that all hosts have in common; without counts, bytes of the disk itself.
+  const [doneBytes, saidBytes] =
+    transfer && image
+      ? [Math.min(transfer.writtenBytes, image.stored_bytes), image.stored_bytes]
+      : [row.done_bytes, row.total_bytes]
+  const totalBytes = saidBytes > 0 ? saidBytes : (image?.stored_bytes ?? 0)
+  const has = { waiting: 0, running: doneBytes, ended: totalBytes }[part]
+  return { ...member, pace: { state: part, doneBytes: has, totalBytes, track: member.track } satisfies Pace }
 }
 
 /** At most `limit` hosts, those that are fetching first, the slowest of them before all. */
-export function swarmView(
-  { rollout, setup, rows, image, hostByAddress }: SwarmRows,
-  limit: number,
-  now: number,
-): SwarmView {
-  const members = rows.map((row) => ({ row, part: partOf(row), track: trackOf(row), transfer: transferOf(row) }))
-  const paces = members.map(({ row, part, track, transfer }): Pace | undefined => {
-    if (part === 'lost') return undefined
-    // Frames on the disk, in the bytes that all hosts have in common; without counts, bytes of the disk itself.
-    const [doneBytes, totalBytes] =
-      transfer && image
-        ? [Math.min(transfer.writtenBytes, image.stored_bytes), image.stored_bytes]
-        : [row.done_bytes, row.total_bytes]
-    const allBytes = totalBytes > 0 ? totalBytes : (image?.stored_bytes ?? 0)
-    const running = part === 'running' ? doneBytes : 0
-    return { state: part, doneBytes: part === 'ended' ? allBytes : running, totalBytes: allBytes, track }
-  })
-  const known = paces.filter((pace) => pace !== undefined)
+export function swarmView({ rollout, setup, rows, image }: SwarmRows, limit: number, now: number): SwarmView {
+  const members = rows.map((row) => memberOf(row, image))
+  const known = members.flatMap(({ pace }) => pace ?? [])
   const estimate = estimateEnd(known, now)
   const slow = new Set(known.filter((_, index) => estimate.isStraggler[index]))
-  const hosts = members.map(({ row, part, track, transfer }, index) => {
-    const pace = paces[index]
-    const rate = part === 'running' ? rateOf(track, now) : 0
-    const view = hostView(row, transfer, hostByAddress)
-    return {
-      part,
-      view: {
-        ...view,
-        doneBytes: pace?.doneBytes ?? row.done_bytes,
-        totalBytes: pace?.totalBytes ?? row.total_bytes,
-        bytesPerSecond: Math.round(rate),
-        isSlow: pace !== undefined && slow.has(pace),
-      },
-    }
-  })
+  const hosts = members.map((member) => ({
+    ...member,
+    bytesPerSecond: member.part === 'running' ? Math.round(rateOf(member.track, now)) : 0,
+  }))
   const count = (part: Part): number => hosts.filter((one) => one.part === part).length
   const order: readonly Part[] = ['running', 'waiting', 'lost', 'ended']
-  const sorted = hosts.sort(
-    (a, b) => order.indexOf(a.part) - order.indexOf(b.part) || a.view.bytesPerSecond - b.view.bytesPerSecond,
-  )
-  const copies = copiesOutOfOrigin(rows, image)
+  hosts.sort((a, b) => order.indexOf(a.part) - order.indexOf(b.part) || a.bytesPerSecond - b.bytesPerSecond)
+  const fromOriginBytes = sum(members.map((member) => member.fromOriginBytes))
   return {
     rollout: rollout.id,
     setup,
@@ -83,25 +69,30 @@ export function swarmView(
       running: count('running'),
       ended: count('ended'),
       lost: count('lost'),
-      originBytes: sum(rows.map(originBytes)),
+      originBytes: fromOriginBytes,
       peersBytes: sum(members.map(({ transfer }) => transfer?.fromPeersBytes ?? 0)),
-      ...present({ copiesOutOfOrigin: copies }),
-      receivedBytesPerSecond: sum(hosts.map(({ view }) => view.bytesPerSecond)),
+      ...present({ copiesOutOfOrigin: copiesOf(fromOriginBytes, image) }),
+      receivedBytesPerSecond: sum(hosts.map(({ bytesPerSecond }) => bytesPerSecond)),
     },
     ...(estimate.endAt === undefined ? {} : { estimateEndAt: dateTime(estimate.endAt) }),
     ...(estimate.stragglersEndAt === undefined ? {} : { stragglersEndAt: dateTime(estimate.stragglersEndAt) }),
-    hosts: sorted.slice(0, limit).map(({ view }) => view),
+    hosts: hosts.slice(0, limit).map(({ row, transfer, pace, bytesPerSecond, fromOriginBytes: bytes }) => ({
+      ...hostView(row, transfer),
+      fromOriginBytes: bytes,
+      doneBytes: pace?.doneBytes ?? row.done_bytes,
+      totalBytes: pace?.totalBytes ?? row.total_bytes,
+      bytesPerSecond,
+      isSlow: pace !== undefined && slow.has(pace),
+    })),
   }
 }
 
-type CountedView = Omit<SwarmHostView, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'isSlow'>
+type CountedView = Omit<
+  SwarmHostView,
+  'fromOriginBytes' | 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'isSlow' | 'predecessor'
+>
 
-function hostView(
-  row: NamedDeployment,
-  transfer: TransferCounts | undefined,
-  hostByAddress: ReadonlyMap<string, string>,
-): CountedView {
-  const sources = (transfer?.sources ?? []).map(({ name, bytes }) => ({ name: hostByAddress.get(name) ?? name, bytes }))
+function hostView(row: NamedDeployment, transfer: TransferCounts | undefined): CountedView {
   return {
     host: row.host,
     deployment: row.id,
@@ -111,10 +102,17 @@ function hostView(
     verifiedBytes: transfer?.verifiedBytes ?? 0,
     writtenBytes: transfer?.writtenBytes ?? 0,
     durableBytes: transfer?.durableBytes ?? 0,
-    fromOriginBytes: originBytes(row),
     fromPeersBytes: transfer?.fromPeersBytes ?? 0,
     toPeersBytes: transfer?.toPeersBytes ?? 0,
-    ...present({ predecessor: sources.find(({ name }) => name !== 'origin')?.name }),
-    sources,
+    sources: transfer?.sources ?? [],
   }
+}
+
+/** The view with the names of hosts for their addresses, which is how agents know each other. */
+export function withNames(swarm: SwarmView, hostByAddress: ReadonlyMap<string, string>): SwarmView {
+  const hosts = swarm.hosts.map((host) => {
+    const sources = host.sources.map(({ name, bytes }) => ({ name: hostByAddress.get(name) ?? name, bytes }))
+    return { ...host, sources, ...present({ predecessor: sources.find(({ name }) => name !== 'origin')?.name }) }
+  })
+  return { ...swarm, hosts }
 }

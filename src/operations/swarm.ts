@@ -3,12 +3,12 @@ import type { controlOperations } from '../contract/control.ts'
 import type { Handlers } from '../contract/operation.ts'
 import { deploymentsOf, findRollout, newestRollout } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
-import { interfacesOf } from '../db/hosts.ts'
+import { hostNamesAt } from '../db/hosts.ts'
 import { imageOfSetup } from '../db/images.ts'
 import { setupById } from '../db/setups.ts'
 import { listSites, setSiteLimits } from '../db/sites.ts'
 import { Failure } from '../model/failure.ts'
-import { swarmView } from './swarm-view.ts'
+import { swarmView, withNames } from './swarm-view.ts'
 import { siteView } from './views.ts'
 import type { World } from './world.ts'
 
@@ -25,19 +25,12 @@ export function swarmHandlers({
       if (!rollout) throw new Failure('unknown-rollout', 'there is no rollout yet', { at: 'rollout' })
       const rows = await deploymentsOf(db, [rollout.id])
       const { name, version } = await setupById(db, rollout.setup_id)
-      const interfaces = await interfacesOf(
-        db,
-        rows.map((row) => row.host_id),
-      )
-      const hostByAddress = new Map(
-        rows.flatMap((row) =>
-          (interfaces.get(row.host_id) ?? []).flatMap(({ ip }) => (ip === null ? [] : [[ip, row.host] as const])),
-        ),
-      )
       const digest = rows[0]?.image_digest ?? ''
       const image = await imageOfSetup(db, rollout.setup_id, digest)
-      const all = { rollout, setup: `${name}:${version}`, rows, image, hostByAddress }
-      return { swarm: swarmView(all, limit ?? hostsMax, now()) }
+      const all = { rollout, setup: `${name}:${version}`, rows, image }
+      const swarm = swarmView(all, limit ?? hostsMax, now())
+      const addresses = new Set(swarm.hosts.flatMap(({ sources }) => sources.map((source) => source.name)))
+      return { swarm: withNames(swarm, await hostNamesAt(db, [...addresses])) }
     },
     async setSite({ name, egressBytesPerSecond, ingressBytesPerSecond }) {
       const sites = await db.transaction().execute(async (tx) => {

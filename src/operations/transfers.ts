@@ -18,16 +18,16 @@ export function trackOf(row: Pick<NamedDeployment, 'track'>): Track | undefined 
 }
 
 /** Bytes that the origin gave to this host. An agent that counts no transfer had all that it fetched from there. */
-export function originBytes(row: Pick<NamedDeployment, 'transfer' | 'proof'>): number {
-  const transfer = transferOf(row)
+export function originBytes(row: Pick<NamedDeployment, 'proof'>, transfer: TransferCounts | undefined): number {
   if (transfer) return transfer.fromOriginBytes
   return row.proof === null ? 0 : (JSON.parse(row.proof) as Proof).bytesFetched
 }
 
-/** In sizes of image.zst, to three digits behind the point; undefined when the image is not known any more. */
-export function copiesOutOfOrigin(rows: readonly NamedDeployment[], image: Image | undefined): number | undefined {
-  if (image === undefined || image.stored_bytes === 0) return undefined
-  return Math.round((sum(rows.map(originBytes)) * 1000) / image.stored_bytes) / 1000
+/** Bytes in sizes of image.zst, to three digits behind the point; undefined when the image is not known any more. */
+export function copiesOf(bytes: number, image: Image | undefined): number | undefined {
+  return image === undefined || image.stored_bytes === 0
+    ? undefined
+    : Math.round((bytes * 1000) / image.stored_bytes) / 1000
 }
 
 export function sum(numbers: readonly number[]): number {

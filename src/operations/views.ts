@@ -27,7 +27,7 @@ import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
-import { copiesOutOfOrigin, transferOf } from './transfers.ts'
+import { copiesOf, originBytes, sum, transferOf } from './transfers.ts'
 
 export function dateTime(ms: number): string {
   return new Date(ms).toISOString()
@@ -173,7 +173,7 @@ export async function rolloutViews(db: Db, rollouts: readonly Rollout[], now: nu
       setup: `${setup.name}:${setup.version}`,
       startedAt: dateTime(rollout.started_at),
       ...policyView(rollout),
-      ...present({ copiesOutOfOrigin: copiesOutOfOrigin(mine, image) }),
+      ...present({ copiesOutOfOrigin: copiesOf(sum(mine.map((row) => originBytes(row, transferOf(row)))), image) }),
       deployments: mine.map((row) => deploymentView(row, now)),
       ...(ended && mine.length > 0 ? { endedAt: dateTime(Math.max(...mine.map((row) => row.ended_at ?? 0))) } : {}),
     })
