@@ -3,7 +3,7 @@
 // asked for in turn. The routes are the real tracker's.
 import { type PieceGeometry, pieceCount, pieceLength, type Route, type SwarmPeer } from '../../src/model/swarm.ts'
 import { Schedule } from '../../src/swarm/schedule.ts'
-import { type Member, planRoutes } from '../../src/swarm/topology.ts'
+import { Tracker } from '../../src/swarm/tracker.ts'
 
 export type World = {
   readonly geometry: PieceGeometry
@@ -21,13 +21,24 @@ export type World = {
   readonly wanLatencyMs: number
   /** Each host joins at a random moment within so long. */
   readonly startSpreadMs: number
+  readonly faults?: readonly VirtualFault[]
   readonly seed: number
+}
+
+/** What happens to a part of the hosts, each hit by one fault at most: killed, slowed down to a part of the rate, or late. */
+export type VirtualFault = {
+  readonly kind: 'kill' | 'slow' | 'late'
+  readonly part: number
+  readonly atMs: number
+  readonly rate?: number
 }
 
 export type Outcome = {
   readonly doneMs: readonly number[]
   readonly lastMs: number
   readonly medianMs: number
+  /** Of those that no fault has hit. */
+  readonly othersLastMs: number
   readonly limitMs: number
   readonly originCopies: number
   readonly rackCopiesMax: number
@@ -42,12 +53,16 @@ const haveMs = 50
 const giveUpFactor = 30
 
 class Link {
-  readonly #bytesPerMs: number
+  #bytesPerMs: number
   #freeAt = 0
   bytes = 0
 
   constructor(bytesPerSecond: number) {
     this.#bytesPerMs = bytesPerSecond / 1000
+  }
+
+  slowDown(rate: number): void {
+    this.#bytesPerMs *= rate
   }
 
   /** When the first byte enters, which came at `at`; `untilMs` after it the last one has. */
@@ -123,6 +138,9 @@ type Node = Sender & {
   news: number[]
   startMs: number
   doneMs: number
+  isDead: boolean
+  isHit: boolean
+  routeVersion: number | undefined
 }
 
 export function simulate(world: World): Outcome {
@@ -148,6 +166,7 @@ function rackBytesPerSecond(world: World): number {
 class Simulation {
   readonly #world: World
   readonly #agenda = new Agenda()
+  readonly #tracker = new Tracker({ firstVersion: 1 })
   readonly #nodes: Node[]
   readonly #byId = new Map<string, Node>()
   readonly #origin: Sender
@@ -189,6 +208,9 @@ class Simulation {
         turn: 0,
         startMs: random() * world.startSpreadMs,
         doneMs: Number.POSITIVE_INFINITY,
+        isDead: false,
+        isHit: false,
+        routeVersion: undefined,
       }
       this.#byId.set(id, node)
       return node
@@ -201,21 +223,23 @@ class Simulation {
   }
 
   run(): Outcome {
-    const routes = planRoutes(this.#nodes.map(memberOf), { pieces: this.#count })
-    for (const node of this.#nodes) {
-      const route = routes.get(node.id)
-      if (route !== undefined) this.#agenda.add(node.startMs, () => this.#start(node, route))
+    const random = mulberry32(this.#world.seed + 1)
+    const unhit = this.#nodes.toSorted(() => random() - 0.5)
+    for (const fault of this.#world.faults ?? []) {
+      for (const node of unhit.splice(0, Math.ceil(fault.part * this.#nodes.length))) this.#plan(node, fault)
     }
+    for (const node of this.#nodes) this.#agenda.add(node.startMs, () => this.#start(node))
     const limitMs = limitMsOf(this.#world)
     this.#agenda.run(limitMs * giveUpFactor, () => this.#done === this.#nodes.length)
-    const doneMs = this.#nodes.map((node) => node.doneMs)
-    const sorted = doneMs.toSorted((a, b) => a - b)
+    const living = this.#nodes.filter(({ isDead }) => !isDead)
+    const sorted = living.map(({ doneMs }) => doneMs).toSorted((a, b) => a - b)
     const copies = (links: readonly { readonly down: Link }[]) =>
       Math.max(...links.map(({ down }) => down.bytes)) / this.#world.geometry.totalBytes
     return {
-      doneMs,
+      doneMs: this.#nodes.map(({ doneMs }) => doneMs),
       lastMs: sorted.at(-1) ?? 0,
       medianMs: sorted[sorted.length >> 1] ?? 0,
+      othersLastMs: Math.max(...this.#nodes.filter(({ isHit }) => !isHit).map(({ doneMs }) => doneMs)),
       limitMs,
       originCopies: this.#origin.up.bytes / this.#world.geometry.totalBytes,
       rackCopiesMax: copies(this.#rackLinks),
@@ -224,22 +248,109 @@ class Simulation {
     }
   }
 
-  #start(node: Node, route: Omit<Route, 'version'>): void {
-    const { now } = this.#agenda
-    this.#depthMax = Math.max(this.#depthMax, ...route.depth)
-    node.schedule.addSource(webSeed, 'web-seed', now)
-    node.schedule.setRoute(route, now)
-    for (const line of route.sources) for (const peer of line) this.#connect(node, peer)
+  #plan(node: Node, { kind, atMs, rate = 0.1 }: VirtualFault): void {
+    node.isHit = true
+    if (kind === 'late') node.startMs += atMs
+    else if (kind === 'kill') this.#agenda.add(atMs, () => this.#kill(node))
+    else {
+      this.#agenda.add(atMs, () => {
+        node.up.slowDown(rate)
+        node.down.slowDown(rate)
+      })
+    }
+  }
+
+  /** Its connections are reset; what is on its way from it still arrives. */
+  #kill(node: Node): void {
+    if (node.isDead || Number.isFinite(node.doneMs)) return
+    node.isDead = true
+    this.#done += 1
+    for (const other of node.tells) {
+      this.#agenda.add(this.#agenda.now + this.#latency(node, other), () => {
+        other.sources.delete(node)
+        other.schedule.removeSource(node.id)
+        this.#decide(other)
+      })
+    }
+    for (const source of node.sources) {
+      source.uploads.delete(node)
+      source.tells.delete(node)
+    }
+  }
+
+  #start(node: Node): void {
+    node.schedule.addSource(webSeed, 'web-seed', this.#agenda.now)
+    // As long as nobody names a predecessor nothing is asked: an agent waits for its first route.
+    node.schedule.setRoom(0)
+    this.#announce(node)
     const tick = () => {
+      if (node.isDead) return
       this.#decide(node)
       if (!node.schedule.isComplete) this.#agenda.add(this.#agenda.now + tickMs, tick)
     }
     tick()
   }
 
+  #announce(node: Node): void {
+    if (node.isDead) return
+    const { now } = this.#agenda
+    const { schedule } = node
+    const left = this.#count - schedule.verifiedPieces
+    const answer = this.#tracker.announce(
+      {
+        infoHash: '0'.repeat(40),
+        peerId: node.id,
+        port: 6881,
+        uploaded: 0,
+        downloaded: 0,
+        left,
+        event: undefined,
+        isCompact: true,
+        noPeerId: true,
+        numwant: 0,
+        ipv6: undefined,
+        key: undefined,
+        agent: {
+          have: schedule.verifiedPieces,
+          rate: 0,
+          slow: schedule.complaints(now).filter((id) => id !== webSeed),
+          lagMs: 0,
+          route: node.routeVersion,
+          isLeaving: false,
+        },
+      },
+      {
+        kind: 'agent',
+        host: node.name,
+        site: `s${node.site}`,
+        rack: `r${node.rack}`,
+        address: '10.0.0.1',
+        pieces: this.#count,
+      },
+      now,
+    )
+    if (!('agent' in answer) || answer.agent === undefined) throw new Error(`the tracker refused ${node.name}`)
+    const { route, nextMs } = answer.agent
+    if (route !== undefined) this.#follow(node, route)
+    if (left > 0) this.#agenda.add(now + nextMs, () => this.#announce(node))
+  }
+
+  #follow(node: Node, route: Route): void {
+    node.routeVersion = route.version
+    this.#depthMax = Math.max(this.#depthMax, ...route.depth)
+    node.schedule.setRoom(Number.POSITIVE_INFINITY)
+    node.schedule.setRoute(route, this.#agenda.now)
+    for (const line of route.sources) for (const peer of line) this.#connect(node, peer)
+    this.#decide(node)
+  }
+
   #connect(node: Node, peer: SwarmPeer): void {
     const source = this.#byId.get(peer.peerId)
     if (source === undefined || node.sources.has(source)) return
+    if (source.isDead) {
+      node.schedule.removeSource(source.id)
+      return
+    }
     node.sources.add(source)
     source.tells.add(node)
     node.schedule.addSource(source.id, 'agent', this.#agenda.now)
@@ -255,6 +366,7 @@ class Simulation {
       const sender = isOrigin ? this.#origin : this.#byId.get(ask.source)
       if (sender === undefined) continue
       this.#agenda.add(now + this.#latency(sender, node), () => {
+        if (node.isDead || this.#byId.get(sender.id)?.isDead === true) return
         const upload = uploadTo(sender, node)
         for (const piece of ask.pieces) {
           if (ask.kind === 'cancel') {
@@ -275,7 +387,7 @@ class Simulation {
 
   /** Sends one piece to whose turn it is, and the next when that one has left. */
   #send(sender: Sender): void {
-    if (sender.isSending) return
+    if (sender.isSending || this.#byId.get(sender.id)?.isDead === true) return
     const uploads = [...sender.uploads.values()]
     for (let step = 0; step < uploads.length; step++) {
       const upload = uploads[(sender.turn + step) % uploads.length]
@@ -313,6 +425,7 @@ class Simulation {
   }
 
   #arrive(source: string, node: Node, piece: number, bytes: number): void {
+    if (node.isDead) return
     const { now } = this.#agenda
     node.schedule.heard(source, bytes, now)
     if (node.schedule.arrived(source, piece, now)) {
@@ -340,19 +453,6 @@ function uploadTo(sender: Sender, node: Node): Upload {
   const upload = sender.uploads.get(node) ?? { to: node, ready: [], parked: new Set() }
   sender.uploads.set(node, upload)
   return upload
-}
-
-function memberOf(node: Node): Member {
-  return {
-    id: node.id,
-    peer: { peerId: node.id, ip: '10.0.0.1', port: 1 },
-    site: `s${node.site}`,
-    rack: `r${node.rack}`,
-    name: node.name,
-    generation: 0,
-    isStraggler: false,
-    isLeaving: false,
-  }
 }
 
 function never(): never {
