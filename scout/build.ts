@@ -24,7 +24,7 @@ import { execa } from 'execa'
 import { rolldown } from 'rolldown'
 import { networkModules, stage2Exclusions, stage2Packages, storageModules } from './contents.ts'
 import { candidateVersions, kernelPackage, unpackPackage } from './debian.ts'
-import { missingLibraries } from './libraries.ts'
+import { emptyIcuData, missingLibraries } from './libraries.ts'
 import { copyModules } from './modules.ts'
 import { contentsOf, hashOf, part, pointTo } from './parts.ts'
 
@@ -137,7 +137,7 @@ async function stage1Part(kernel: string, inputs: Inputs): Promise<string> {
 
 /** The installed packages of stage 2, less what it leaves out. */
 async function rootPart(): Promise<string> {
-  const key = hashOf([suite, ...stage2Packages, '', ...stage2Exclusions, 'root has /bin/sh'])
+  const key = hashOf([suite, ...stage2Packages, '', ...stage2Exclusions, 'root has /bin/sh', 'and no tables of ICU'])
   const { folder } = await part(cache, `root-${key}`, async (unfinished) => {
     say('install the packages of stage 2')
     const tarball = join(unfinished, 'root.tar')
@@ -158,6 +158,7 @@ async function rootPart(): Promise<string> {
     // sshd refuses a user whose shell is not there.
     const accounts = join(root, 'etc/passwd')
     await writeFile(accounts, (await readFile(accounts, 'utf8')).replaceAll('/bin/bash', '/bin/sh'))
+    await emptyIcuData(root)
     const missing = await missingLibraries(root)
     if (missing.length > 0) throw new Error(`scout/contents.ts leaves out libraries: ${missing.join(', ')}`)
     await rm(tarball)

@@ -2,6 +2,7 @@
 
 /** Debian packages of stage 2; their dependencies come with them, recommendations do not. */
 export const stage2Packages = [
+  'aria2',
   'busybox',
   'dmidecode',
   'dosfstools',
@@ -43,9 +44,9 @@ export const stage2Exclusions = [
   ...words('arpd bridge c*disk dcb debugfs devlink genl group* ipmievd newusers nstat').map((n) => `./usr/sbin/${n}`),
   ...words('rdma rtmon smartd tc tipc user* vdpa').map((name) => `./usr/sbin/${name}`),
   ...words('apt dpkg locale openssh/ssh-* systemd udev usrmerge xen-*').map((name) => `./usr/lib/${name}`),
-  ...words('gconv perl* security libapt-* libdb-5* libgnutls* libhogweed* libidn2*').map((n) => `./usr/lib/*/${n}`),
-  ...words('libmvec* libnettle* libp11-kit* libperl* libsemanage* libsepol* tc').map((name) => `./usr/lib/*/${name}`),
-  ...words('libunistring* libxenguest* libxenlight* libxenstat* libxlutil*').map((name) => `./usr/lib/*/${name}`),
+  ...words('gconv perl* security libapt-* libdb-5* libicui18n* libicuio*').map((n) => `./usr/lib/*/${n}`),
+  ...words('libicutest* libicutu* libmvec* libperl* libsemanage* libsepol* tc').map((name) => `./usr/lib/*/${name}`),
+  ...words('libxenguest* libxenlight* libxenstat* libxlutil*').map((name) => `./usr/lib/*/${name}`),
   ...words('bash-completion bug common-licenses debconf doc* i18n info initramfs-tools').map((n) => `./usr/share/${n}`),
   ...words('keyrings lintian locale man perl* python3 zoneinfo zsh').map((name) => `./usr/share/${name}`),
   ...words('cache/* lib/apt lib/dpkg log/*').map((name) => `./var/${name}`),

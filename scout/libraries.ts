@@ -1,6 +1,7 @@
-// Shared libraries: a check that a trimmed tree still has every library that its programs name.
-import { readdir } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+// Shared libraries: a check that a trimmed tree still has every library that its programs name, and one library without
+// what fills it.
+import { readdir, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { execa } from 'execa'
 
 /** The libraries that programs and libraries in `root` need and `root` does not have, as `name (needed by file)`. */
@@ -19,4 +20,39 @@ export async function missingLibraries(root: string): Promise<string[]> {
     if (needed !== undefined && !there.has(needed)) missing.add(`${needed} (needed by ${basename(file)})`)
   }
   return [...missing]
+}
+
+/**
+ * Replaces ICU's tables of languages and encodings, 31 MB in libicudata, by empty ones (ICU's own "stubdata": a header that
+ * says so). aria2 is linked to them by way of libxml2, which knows UTF-8 by itself.
+ */
+export async function emptyIcuData(root: string): Promise<void> {
+  const library = /^libicudata\.so\.(\d+)\.\d+$/
+  const entries = await readdir(join(root, 'usr/lib'), { recursive: true, withFileTypes: true })
+  for (const { name, parentPath } of entries.filter((entry) => entry.isFile() && library.test(entry.name))) {
+    const version = library.exec(name)?.[1] ?? ''
+    const symbol = `icudt${version}_dat`
+    // DataHeader and an empty table of contents, common/unicode/udata.h and ucmndata.h of ICU.
+    const source = `
+      .section .rodata
+      .globl ${symbol}
+      .type ${symbol}, %object
+      .size ${symbol}, 40
+      .balign 16
+      ${symbol}:
+      .2byte 32
+      .byte 0xda, 0x27
+      .2byte 20, 0
+      .byte 0, 0, 2, 0
+      .ascii "ToCP"
+      .byte 1, 0, 0, 0, 0, 0, 0, 0
+      .4byte 0, 0, 0, 0
+    `
+    const target = join(parentPath, name)
+    const object = join(dirname(root), 'icudata.o')
+    await execa('as', ['-o', object, '-'], { input: source })
+    await rm(target)
+    await execa('ld', ['-shared', '-soname', `libicudata.so.${version}`, '-o', target, object])
+    await rm(object)
+  }
 }
