@@ -37,10 +37,12 @@ const limits = {
   /** A source that was left is tried again after this, doubling each time it is left again. */
   returnMs: 3000,
   returnMsMax: 30_000,
-  /** Rates are compared over this. */
-  paceMs: 2000,
+  /** Paces are compared over this, or over more when so few pieces come in it that chance decides. */
+  paceMs: 1000,
+  paceMsMax: 16_000,
+  pacePiecesMin: 8,
   /** A helper that does not speed things up is not the answer: the narrow place is our own link. */
-  helpMs: 2000,
+  helpMs: 1500,
   helpPauseMs: 10_000,
   helpPauseMsMax: 60_000,
   /** What was asked of a slow source so long ago is asked of its helper. */
@@ -121,6 +123,7 @@ export class Schedule {
   #asks: Ask[] = []
   #judgedAt = Number.NEGATIVE_INFINITY
   #paceAt = Number.NEGATIVE_INFINITY
+  #paceMs: number = limits.paceMs
   #hereThen = 0
   #paceBest = 0
   #pace = 0
@@ -506,21 +509,28 @@ export class Schedule {
 
   /** Notes how fast everybody got on since the last time. */
   #comparePace(now: number): void {
-    if (now - this.#paceAt < limits.paceMs) return
+    if (now - this.#paceAt < this.#paceMs) return
     this.#pace = this.#here - this.#hereThen
     this.#paceBest = Math.max(this.#paceBest, this.#pace)
     this.#hereThen = this.#here
     this.#paceAt = now
-    for (const stripe of this.#stripes) this.#seekHelp(stripe, now)
+    if (this.#paceBest >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#seekHelp(stripe, now)
+    else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
     for (const source of this.#sources.values()) source.countThen = source.count
   }
 
-  /** When the one behind our source gets on at more than twice our pace, and is ahead, it is asked too. */
+  /**
+   * When the one before our source gets on at more than twice our pace, and is ahead, it is asked too. Before the head
+   * stands the web seed, of whose pace nobody tells: it is asked when ours has fallen below half of what it was.
+   */
   #seekHelp(stripe: Stripe, now: number): void {
     if (stripe.helper !== undefined || now < stripe.noHelpUntil || stripe.level >= stripe.line.length) return
     const primary = this.#sources.get(stripe.line[stripe.level] ?? '')
-    const helper = this.#sources.get(stripe.line[stripe.level + 1] ?? '')
-    if (primary === undefined || helper === undefined) return
+    // Who has asked for nothing, for want of room, is not held up by its source.
+    if (primary === undefined || primary.asked.size === 0) return
+    const next = stripe.line[stripe.level + 1]
+    const helper = next === undefined ? this.#webSeed() : this.#sources.get(next)
+    if (helper === undefined) return
     const gained = helper.count - helper.countThen
     const isAhead = helper.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
     const fair = helper.count === this.#count ? this.#paceBest : gained
@@ -528,17 +538,16 @@ export class Schedule {
     stripe.helper = helper.id
     stripe.helperSince = now
     stripe.paceBefore = this.#pace
-    this.#complain(primary.id, now)
   }
 
   #judgeHelper(stripe: Stripe, now: number): void {
     if (stripe.helper === undefined) return
     const primary = this.#primaryOf(stripe)
     if (primary !== undefined) this.#takeBack(stripe, primary, now, limits.lateMs)
-    if (now - stripe.helperSince < limits.helpMs + limits.paceMs) return
+    if (now - stripe.helperSince < limits.helpMs + this.#paceMs) return
     const helps = this.#pace > 1.3 * stripe.paceBefore && this.#sources.has(stripe.helper)
     if (helps && primary !== undefined) {
-      stripe.helperSince = now
+      // Only now is it known that the source is slow, and not our own link.
       this.#complain(primary.id, now)
       return
     }

@@ -34,6 +34,8 @@ const standInsMax = 3
 
 /** So many stragglers may hang on one host: together they take about as much as one host that is not slow. */
 const stragglersMax = 8
+/** So many hosts at the end of a generation take stragglers on. */
+const endsMax = 16
 
 type Node = {
   readonly member: Member
@@ -67,8 +69,8 @@ export function planRoutes(
       )
     }
   }
-  const idle = nodes.filter(({ free }) => free > 0).toReversed()
-  for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, idle))
+  const ends = endsOf(nodes)
+  for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, ends))
   return new Map(nodes.map((node) => [node.member.id, routeOf(node)]))
 }
 
@@ -172,11 +174,21 @@ function idleIn(nodes: readonly Node[], stripe: number): Node | undefined {
   return nodes.find((node) => node.free > 0 && isFed(node, stripe))
 }
 
-/** A host that takes and passes nothing on, hung where up-links are idle; there is always one, at the end of the line. */
-function hangLeaf(member: Member, stripes: number, idle: readonly Node[]): Node {
+/** The last hosts of each generation, where it shows least that they serve one more. The last generation first. */
+function endsOf(nodes: readonly Node[]): (readonly Node[])[] {
+  const generations = Map.groupBy(nodes, ({ member }) => member.generation)
+  return [...generations.values()].map((all) => all.slice(-endsMax).toReversed()).toReversed()
+}
+
+/**
+ * A host that takes and passes nothing on. It hangs on the end of its own generation or an earlier one: who joined later
+ * has less than it.
+ */
+function hangLeaf(member: Member, stripes: number, ends: readonly (readonly Node[])[]): Node {
   const leaf = { ...makeNode(member, stripes, 0), free: 0 }
-  const spare = idle.filter((node) => node.stragglers < stragglersMax)
-  const parent = nearest(member, spare) ?? idle.toSorted((a, b) => a.stragglers - b.stragglers)[0] ?? 'web-seed'
+  const ahead = ends.find(([last]) => last !== undefined && last.member.generation <= member.generation) ?? ends.at(-1)
+  const spare = (ahead ?? []).filter((node) => node.stragglers < stragglersMax)
+  const parent = spare[0] ?? ahead?.toSorted((a, b) => a.stragglers - b.stragglers)[0] ?? 'web-seed'
   leaf.parent.fill(parent)
   if (parent === 'web-seed') return leaf
   for (let stripe = 0; stripe < stripes; stripe++) leaf.depth[stripe] = (parent.depth[stripe] ?? 0) + 1
