@@ -50,14 +50,18 @@ type Node = {
   readonly successors: Set<Node>
 }
 
-/** The route of each member, by its id. Members in any order; the same members always get the same routes. */
+/**
+ * The route of each member, by its id. Members in any order; the same members always get the same routes. `stripesBefore` of
+ * the last plan keeps a swarm about the limit from turning from a pipeline into trees and back.
+ */
 export function planRoutes(
   members: readonly Member[],
-  options: { readonly pieces: number },
+  options: { readonly pieces: number; readonly stripesBefore?: number | undefined },
 ): Map<string, Omit<Route, 'version'>> {
   const sorted = members.toSorted(inOrder)
   const fit = sorted.filter((member) => !isLast(member))
-  const stripes = fit.length > Math.max(2, pipelineFillMax * options.pieces) ? 2 : 1
+  const pipelineMax = pipelineFillMax * options.pieces * (options.stripesBefore === 2 ? 1 / 2 : 1)
+  const stripes = fit.length > Math.max(2, pipelineMax) ? 2 : 1
   const nodes: Node[] = []
   for (const generation of groupBy(fit, (member) => String(member.generation))) {
     for (const site of groupBy(generation, (member) => member.site ?? '')) {

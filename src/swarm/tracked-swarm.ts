@@ -77,6 +77,7 @@ export class TrackedSwarm {
   #completions = 0
   #isDirty = false
   #version: number
+  #stripes: number | undefined
   #plannedMs = Number.NEGATIVE_INFINITY
   #judgedMs = Number.NEGATIVE_INFINITY
   #settledMs: number | undefined
@@ -276,8 +277,9 @@ export class TrackedSwarm {
         isStraggler: member.standing.isStraggler,
         isLeaving: member.announce.agent?.isLeaving ?? false,
       })),
-      { pieces: this.pieces },
+      { pieces: this.pieces, stripesBefore: this.#stripes },
     )
+    for (const { stripes } of routes.values()) this.#stripes = stripes
     const version = this.#version
     for (const member of planned) {
       const route = routes.get(member.id)
