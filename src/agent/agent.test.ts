@@ -12,6 +12,8 @@ import type { DiskHint } from '../model/host.ts'
 import { frameSizeBytes } from '../model/image.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
+import { encodeTorrent } from '../protocol/torrent.ts'
+import { openSwarm, type TestSwarm, takeAll, torrentOf } from '../swarm/testing.ts'
 import { type Outcome, runAgent } from './agent.ts'
 import { FakeOrigin } from './fake-origin.ts'
 import { FakeService } from './fake-service.ts'
@@ -39,12 +41,17 @@ afterEach(async () => {
 })
 
 /** One machine with one disk larger than the image, its service and its origin. */
-async function createWorld(options: { diskBytes?: number } = {}) {
+async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm } = {}) {
   const diskBytes = options.diskBytes ?? image.raw.length + 8 * 1024 * 1024
   const backing = join(folder, 'disk.raw')
   const loop = await attachLoop(backing, diskBytes, 512)
   closers.push(loop.detach)
-  const origin = new FakeOrigin({ '/manifest.json': image.manifestBytes, '/image.zst': image.imageZst })
+  const torrent = torrentOf(image.imageZst)
+  const origin = new FakeOrigin({
+    '/manifest.json': image.manifestBytes,
+    '/image.zst': image.imageZst,
+    '/image.torrent': encodeTorrent(torrent),
+  })
   await origin.start()
   closers.push(() => origin.kill())
   const service = new FakeService({
@@ -58,11 +65,12 @@ async function createWorld(options: { diskBytes?: number } = {}) {
       imageUrl: origin.url('/image.zst'),
     },
     transfer: {
-      engine: 'http',
+      engine: options.swarm === undefined ? 'http' : 'swarm',
+      infoHash: torrent.infoHash,
       torrentUrl: origin.url('/image.torrent'),
       metalinkUrl: origin.url('/image.meta4'),
-      announceUrl: origin.url('/announce'),
-      lingerSeconds: 0,
+      announceUrl: options.swarm?.tracker.url ?? origin.url('/announce'),
+      lingerSeconds: options.swarm === undefined ? 0 : 20,
     },
     finish: 'reboot',
   })
@@ -171,6 +179,58 @@ test('a machine is deployed, proven and handed over', async () => {
   expect((await execa('sgdisk', ['--verify', world.backing])).stdout).toContain('No problems found')
   expect(disk.toString('latin1', disk.length - 512, disk.length - 504)).toBe('EFI PART')
   expect(service.of('reportEvent').map(({ kind }) => kind)).toEqual(['disk-chosen', 'gpt-moved'])
+})
+
+const storedDataBytes = () =>
+  image.manifest.frames.reduce((sum, frame) => sum + (frame.class === 'data' ? frame.length : 0), 0)
+
+test('a host of a swarm passes the image on until the others have it, and tells what came from whom', async () => {
+  const swarm = await openSwarm(image.imageZst)
+  closers.push(swarm.close)
+  const world = await createWorld({ swarm })
+  // Its neighbour is slower, and has no other source once the origin is away.
+  let neighbour: Promise<Buffer> | undefined
+  world.service.before = async (call) => {
+    if (call.name !== 'reportProgress' || call.input.step === 'inventory' || neighbour !== undefined) return undefined
+    if ((call.input.transfer?.verifiedBytes ?? 0) < image.imageZst.length) return undefined
+    swarm.origin.isAway = true
+    neighbour = swarm.join('n02', { ingressBytesPerSecond: 2_000_000 }).then((n02) => takeAll(n02, image.imageZst))
+    return undefined
+  }
+  expect(await run(world)).toEqual({ kind: 'finished', action: 'reboot' })
+  expect((await neighbour)?.equals(image.imageZst)).toBe(true)
+  const { service } = world
+  const [completed] = service.of('completeDeployment')
+  const steps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'share', 'finish']
+  expect(completed?.proof.steps.map(({ step }) => step)).toEqual(steps)
+  expect(completed?.proof.transfer).toMatchObject({
+    engine: 'swarm',
+    verifiedBytes: image.imageZst.length,
+    writtenBytes: storedDataBytes(),
+    durableBytes: storedDataBytes(),
+    fromOriginBytes: image.imageZst.length,
+    sources: [{ name: 'origin', bytes: image.imageZst.length }],
+  })
+  expect(completed?.proof.transfer?.toPeersBytes).toBeGreaterThanOrEqual(image.imageZst.length)
+  const shared = service.of('reportProgress').filter(({ step }) => step === 'share')
+  expect(shared.some(({ transfer }) => (transfer?.toPeersBytes ?? 0) > 0)).toBe(true)
+  expect(service.of('reportEvent').map(({ kind }) => kind)).toEqual(['disk-chosen', 'gpt-moved'])
+})
+
+test('a host whose swarm cannot begin tells so and is deployed by HTTP', async () => {
+  const swarm = await openSwarm(image.imageZst)
+  closers.push(swarm.close)
+  const world = await createWorld({ swarm })
+  world.origin.rule = ({ path }) => (path === '/image.torrent' ? { kind: 'status', status: 404, body: '' } : undefined)
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const [, fellBack] = world.service.of('reportEvent')
+  expect(fellBack).toMatchObject({
+    kind: 'engine-fell-back',
+    text: expect.stringMatching(/^swarm -> http: fetch the to/),
+  })
+  const [completed] = world.service.of('completeDeployment')
+  expect(completed?.proof.transfer).toMatchObject({ engine: 'http', fromOriginBytes: storedDataBytes() })
+  expect(completed?.proof.steps.map(({ step }) => step)).not.toContain('share')
 })
 
 test('an image as large as the disk ends up on it byte for byte', async () => {

@@ -14,7 +14,7 @@ import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
 import { chooseDisk, describe } from './choose-disk.ts'
 import { openDisk } from './disk.ts'
-import { openSource } from './engine.ts'
+import { openSource, smaller } from './engine.ts'
 import type { FrameSource } from './frame-source.ts'
 import { findEfiSystemPartition } from './gpt.ts'
 import type { Look, SeenDisk } from './inventory.ts'
@@ -139,7 +139,8 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
   }
   const { memoryBytes } = look.inventory
   const lanes = lanesFor(memoryBytes)
-  const { ingressBytesPerSecond } = work.transfer
+  // All that the origin sends crosses the border of the site, where there is one.
+  const ingressBytesPerSecond = smaller(work.transfer.ingressBytesPerSecond, work.transfer.siteIngressBytesPerSecond)
   const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
   try {
     reporter.begin('disk')

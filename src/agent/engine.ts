@@ -104,8 +104,9 @@ async function startAria2(work: EngineWork, signal: AbortSignal): Promise<FrameS
       webSeeds: [work.imageUrl],
       tracker: { url: order.announceUrl, token },
       port: work.listen.port,
-      egressBytesPerSecond: order.egressBytesPerSecond,
-      ingressBytesPerSecond: order.ingressBytesPerSecond,
+      // It does not know sites: all that it moves is under their caps too.
+      egressBytesPerSecond: smaller(order.egressBytesPerSecond, order.siteEgressBytesPerSecond),
+      ingressBytesPerSecond: smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond),
       log: (line) => log.line(line),
     })
     log.line(`aria2 is process ${aria2.pid} and fetches ${infoHash}`)
@@ -114,6 +115,11 @@ async function startAria2(work: EngineWork, signal: AbortSignal): Promise<FrameS
     await quietly(place.close, log)()
     throw error
   }
+}
+
+/** Of two caps in bytes a second, of which each may be absent. */
+export function smaller(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined ? other : Math.min(one, other ?? one)
 }
 
 /** What cannot be tidied up is said, and no reason to end a deployment. */

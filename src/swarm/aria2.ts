@@ -1,5 +1,5 @@
 // The engine `aria2`: stock aria2c brings image.zst, we watch its bitfield and hand on what is whole and hashes right. It
-// goes by the flags that did best (docs/engines.md): every peer that the tracker names and no web seed, because a web seed
+// goes by the flags that did best (docs/swarm.md): every peer that the tracker names and no web seed, because a web seed
 // makes every host fetch the same bytes from the origin; only a host to which nothing comes is given the URL.
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
