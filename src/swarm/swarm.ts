@@ -85,6 +85,9 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
 export class Swarm implements PieceSupply {
   readonly wire: PeerSwarm
+  /** Resolves when the last piece is verified. */
+  readonly completed: Promise<void>
+  readonly #complete: () => void
   readonly #options: SwarmOptions
   readonly #geometry: PieceGeometry
   readonly #schedule: Schedule
@@ -117,6 +120,9 @@ export class Swarm implements PieceSupply {
   #rate = { at: performance.now(), bytes: 0, bytesPerSecond: 0 }
 
   constructor(options: SwarmOptions, own: { readonly peerId: Buffer; readonly listener: PeerListener }) {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.completed = promise
+    this.#complete = resolve
     this.#options = options
     this.#listener = own.listener
     this.#peerId = own.peerId.toString('hex')
@@ -335,6 +341,7 @@ export class Swarm implements PieceSupply {
       this.#schedule.verified(piece)
       for (const other of this.#sources.values()) if (other instanceof Peer) other.have([piece])
       this.#arrivals.push(piece)
+      if (this.isComplete) this.#complete()
       this.#wake()
     }
     this.#kick()
