@@ -79,6 +79,9 @@ const agentSilenceMsMax = 20_000
 const agentHaveDelayMs = 50
 const strangerHaveDelayMs = 200
 
+/** Who holds a piece already only wants to know how far we are; its link has better uses. */
+const oldNewsDelayMs = 400
+
 /** What may wait in a socket beyond the pieces that we put there: who does not read our answers is let go. */
 const controlBacklogBytesMax = 1024 * 1024
 
@@ -114,6 +117,8 @@ export class Peer implements PieceSource {
   #isFlushing = false
   readonly #news = new Set<number>()
   #newsTimer: NodeJS.Timeout | undefined
+  /** All that waits to be told is of pieces that the other holds itself. */
+  #isOldNews = false
   #introduction: NodeJS.Timeout | undefined
   readonly #tick: NodeJS.Timeout
   #heardAtMs = performance.now()
@@ -212,10 +217,14 @@ export class Peer implements PieceSource {
     const all = [...pieces]
     if (all.length === 0) return
     for (const piece of all) this.#news.add(piece)
-    this.#newsTimer ??= setTimeout(
-      () => this.#guard(() => this.#tellNews()),
-      this.#isAgent ? agentHaveDelayMs : strangerHaveDelayMs,
-    ).unref()
+    const delayMs = this.#isAgent ? agentHaveDelayMs : strangerHaveDelayMs
+    const isNews = all.some((piece) => !hasBit(this.#held, piece))
+    if (isNews && this.#isOldNews) {
+      clearTimeout(this.#newsTimer)
+      this.#newsTimer = undefined
+    }
+    this.#isOldNews = !isNews && (this.#newsTimer === undefined || this.#isOldNews)
+    this.#newsTimer ??= setTimeout(() => this.#guard(() => this.#tellNews()), isNews ? delayMs : oldNewsDelayMs).unref()
     this.#upload?.onHave(all)
   }
 

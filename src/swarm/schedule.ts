@@ -17,8 +17,8 @@ export type Ask =
 const limits = {
   /** How much is outstanding at a source: what it delivers in this time. */
   windowMs: 500,
-  /** A web seed is asked for ranges: the longer, the fewer requests. */
-  webWindowMs: 1000,
+  /** A web seed is asked for ranges: between two of them the link may stand idle for a round trip. */
+  webWindowMs: 4000,
   windowPiecesMin: 4,
   webWindowBytesMin: 512 * 1024,
   windowBytesMax: 32 * 1024 * 1024,
@@ -378,8 +378,9 @@ export class Schedule {
     const window = Math.min(source.windowPieces, max)
     let free = Math.min(window - source.asked.size, this.#room - this.#outstanding)
     if (free <= 0) return
-    // A web seed is asked for runs, not for a piece each time one has come.
-    if (source.kind === 'web-seed' && source.asked.size > window / 2) return
+    // Several at once, not one each time one has come: a web seed answers runs, and a packet with a question takes as much
+    // of the way back as one with ten.
+    if (source.asked.size > (window * 3) / 4) return
     const pieces: number[] = []
     let isLow = true
     for (let piece = stripe.low; piece < this.#count && free > 0; piece = this.#nextOf(piece)) {

@@ -17,15 +17,11 @@ export type WebSeedLimits = {
 
 const webSeedLimits: WebSeedLimits = { stallMs: 10_000, pauseMs: 250, pauseMsMax: 10_000, retryAfterMsMax: 60_000 }
 
-/**
- * One request asks for so much at most. At 1 GB/s that is 60 requests a second; and so much is in doubt when a request
- * fails. Small pieces belong to small images on slow links, where a range should not last for seconds either.
- */
+/** One request asks for so much at most: at 1 GB/s that is 60 requests a second, and so much is in doubt when it fails. */
 const rangeBytesMax = 16 * 1024 * 1024
-const rangePiecesMax = 64
 
 /** The next range is asked for when the rest of those under way lasts so long at the rate seen: many round trips. */
-const aheadMs = 200
+const aheadMs = 300
 const aheadBytesMin = 256 * 1024
 
 /** The rate is averaged over so long and more. */
@@ -162,7 +158,7 @@ export class WebSeed implements PieceSource {
     for (const piece of this.#waiting) {
       bytes += pieceLength(this.#geometry, piece)
       if (first === undefined) first = piece
-      else if (piece !== last + 1 || bytes > rangeBytesMax || piece - first >= rangePiecesMax) break
+      else if (piece !== last + 1 || bytes > rangeBytesMax) break
       last = piece
       this.#waiting.delete(piece)
     }
