@@ -272,6 +272,7 @@ class Simulation {
         this.#decide(other)
       })
     }
+    this.#origin.uploads.delete(node)
     for (const source of node.sources) {
       source.uploads.delete(node)
       source.tells.delete(node)

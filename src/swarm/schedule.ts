@@ -29,7 +29,10 @@ const limits = {
   judgeEveryMs: 100,
   /** A predecessor may take so long to be connected to. */
   connectMs: 1500,
-  /** Nothing came while somebody else has it: ask there. Many piece times and round trips on any link worth the name. */
+  /**
+   * Nothing came while the next in line has it: ask there, and who is further up the line so much later, because those in
+   * between ask there as well. Many piece times and round trips on any link worth the name.
+   */
   patienceMs: 700,
   /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */
   webPatienceMs: 2000,
@@ -41,13 +44,11 @@ const limits = {
   paceMs: 1000,
   paceMsMax: 16_000,
   pacePiecesMin: 8,
-  /** A helper that does not speed things up is not the answer: the narrow place is our own link. */
-  helpMs: 1500,
-  helpPauseMs: 10_000,
-  helpPauseMsMax: 60_000,
-  /** What was asked of a slow source so long ago is asked of its helper. */
-  lateMs: 1000,
-  /** And of any other source, which is no longer or never was the chosen one, so long ago. */
+  /** Another source that does not speed things up is not the answer: the narrow place is our own link. */
+  trialMs: 1000,
+  trialPauseMs: 10_000,
+  trialPauseMsMax: 60_000,
+  /** What was asked so long ago of a source that is not the chosen one any more is asked of that. */
   straysMs: 3000,
   /** The tracker hears of a complaint for so long. */
   complaintMs: 5000,
@@ -94,11 +95,12 @@ type Stripe = {
   /** Who is asked beside a slow source. */
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
   asksAnyone: boolean
-  helper: string | undefined
-  helperSince: number
-  paceBefore: number
-  helpPauseMs: number
-  noHelpUntil: number
+  /** The level was changed because the source was slow, and it is not known yet whether that was right. */
+  trial: { readonly since: number; readonly paceBefore: number } | undefined
+  /** The source at the first level was left for being slow, not for being silent or gone. */
+  isFirstSlow: boolean
+  trialPauseMs: number
+  noTrialUntil: number
 }
 
 type Complaint = { readonly source: string; readonly at: number }
@@ -317,7 +319,7 @@ export class Schedule {
     this.#room = pieces
   }
 
-  /** Sources that were left or helped out in the last seconds because they were slow, silent or lying. */
+  /** Sources that were left in the last seconds because they were slow, silent or lying. */
   complaints(now: number): string[] {
     this.#complaints = this.#complaints.filter(({ at }) => now - at < limits.complaintMs)
     return [...new Set(this.#complaints.map(({ source }) => source))]
@@ -333,8 +335,6 @@ export class Schedule {
       for (const stripe of this.#stripes) {
         const primary = this.#primaryOf(stripe)
         if (primary !== undefined) this.#topUp(stripe, primary, now, primary.kind === 'agent')
-        const helper = stripe.helper === undefined ? undefined : this.#sources.get(stripe.helper)
-        if (helper !== undefined) this.#topUp(stripe, helper, now, false)
         if (stripe.asksAnyone) {
           for (const source of this.#sources.values()) {
             if (source.kind !== 'web-seed' && source !== primary) this.#topUp(stripe, source, now, false)
@@ -428,7 +428,7 @@ export class Schedule {
       this.#judgeLevel(stripe, oldest, now)
       const isStarved = now - Math.max(stripe.progressAt, stripe.levelSince) > limits.patienceMs
       stripe.asksAnyone = isStarved || stripe.level >= stripe.line.length
-      this.#judgeHelper(stripe, now)
+      this.#judgeTrial(stripe, now)
     }
     this.#takeBackLate(now)
   }
@@ -439,7 +439,6 @@ export class Schedule {
     for (const stripe of this.#stripes) {
       if (stripe.level >= stripe.line.length) for (const seed of this.#webSeeds) chosen.add(seed)
       chosen.add(this.#primaryOf(stripe))
-      if (stripe.helper !== undefined) chosen.add(this.#sources.get(stripe.helper))
     }
     for (const source of this.#sources.values()) {
       if (source.asked.size === 0 || chosen.has(source)) continue
@@ -464,8 +463,12 @@ export class Schedule {
         const next = this.#nextLevel(stripe, oldest)
         const isWeb = next === stripe.line.length
         const steps = Math.min(stripe.depth, limits.webPatienceStepsMax)
-        if (!isWeb || starvedMs > limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs) {
+        const patienceMs = isWeb
+          ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
+          : limits.patienceMs * (next - stripe.level)
+        if (starvedMs > patienceMs) {
           this.#complain(id, now)
+          stripe.isFirstSlow = false
           this.#moveTo(stripe, next, now)
           return
         }
@@ -485,7 +488,10 @@ export class Schedule {
 
   #tryToReturn(stripe: Stripe, oldest: number, now: number): void {
     const first = this.#sources.get(stripe.line[0] ?? '')
-    if (first === undefined || !(hasPiece(first, oldest) || first.count > this.#here)) return
+    // One that is behind us is asked again too, if it gets on: who passes us over feeds two now.
+    const getsOn = first !== undefined && !stripe.isFirstSlow && first.count > first.countThen
+    const canFeed = first !== undefined && (hasPiece(first, oldest) || getsOn)
+    if (!canFeed) return
     stripe.returnMs = Math.min(stripe.returnMs * 2, limits.returnMsMax)
     this.#moveTo(stripe, 0, now)
   }
@@ -496,7 +502,7 @@ export class Schedule {
     stripe.level = level
     stripe.levelSince = now
     stripe.former = undefined
-    stripe.helper = undefined
+    stripe.trial = undefined
     if (last !== undefined && last !== this.#primaryOf(stripe)) this.#takeBack(stripe, last, now, 0)
   }
 
@@ -515,46 +521,48 @@ export class Schedule {
     this.#paceBest = Math.max(this.#paceBest, this.#pace)
     this.#hereThen = this.#here
     this.#paceAt = now
-    if (this.#paceBest >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#seekHelp(stripe, now)
+    if (this.#paceBest >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
     for (const source of this.#sources.values()) source.countThen = source.count
   }
 
   /**
-   * When the one before our source gets on at more than twice our pace, and is ahead, it is asked too. Before the head
-   * stands the web seed, of whose pace nobody tells: it is asked when ours has fallen below half of what it was.
+   * When the one before our source gets on at more than twice our pace, and is ahead, it is asked instead. Before the head
+   * stands the web seed, of whose pace nobody tells: it is asked when ours has fallen below half of what it was. The others
+   * behind a slow host see no one ahead of their own source and wait for the one right behind it to mend this.
    */
-  #seekHelp(stripe: Stripe, now: number): void {
-    if (stripe.helper !== undefined || now < stripe.noHelpUntil || stripe.level >= stripe.line.length) return
+  #tryNext(stripe: Stripe, now: number): void {
+    if (stripe.trial !== undefined || now < stripe.noTrialUntil || stripe.level >= stripe.line.length) return
     const primary = this.#sources.get(stripe.line[stripe.level] ?? '')
     // Who has asked for nothing, for want of room, is not held up by its source.
     if (primary === undefined || primary.asked.size === 0) return
-    const next = stripe.line[stripe.level + 1]
-    const helper = next === undefined ? this.#webSeed() : this.#sources.get(next)
-    if (helper === undefined) return
-    const gained = helper.count - helper.countThen
-    const isAhead = helper.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
-    const fair = helper.count === this.#count ? this.#paceBest : gained
-    if (!isAhead || helper.countThen === 0 || this.#pace * 2 >= fair) return
-    stripe.helper = helper.id
-    stripe.helperSince = now
-    stripe.paceBefore = this.#pace
+    const nextId = stripe.line[stripe.level + 1]
+    const next = nextId === undefined ? this.#webSeed() : this.#sources.get(nextId)
+    if (next === undefined) return
+    const gained = next.count - next.countThen
+    const isAhead = next.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
+    const fair = next.count === this.#count ? this.#paceBest : gained
+    if (!isAhead || next.countThen === 0 || this.#pace * 2 >= fair) return
+    const paceBefore = this.#pace
+    stripe.isFirstSlow = true
+    this.#moveTo(stripe, stripe.level + 1, now)
+    stripe.trial = { since: now, paceBefore }
   }
 
-  #judgeHelper(stripe: Stripe, now: number): void {
-    if (stripe.helper === undefined) return
-    const primary = this.#primaryOf(stripe)
-    if (primary !== undefined) this.#takeBack(stripe, primary, now, limits.lateMs)
-    if (now - stripe.helperSince < limits.helpMs + this.#paceMs) return
-    const helps = this.#pace > 1.3 * stripe.paceBefore && this.#sources.has(stripe.helper)
-    if (helps && primary !== undefined) {
-      // Only now is it known that the source is slow, and not our own link.
-      this.#complain(primary.id, now)
+  #judgeTrial(stripe: Stripe, now: number): void {
+    const { trial, level } = stripe
+    if (trial === undefined || now - trial.since < limits.trialMs + this.#paceMs) return
+    stripe.trial = undefined
+    const left = stripe.line[level - 1]
+    if (this.#pace > 1.3 * trial.paceBefore) {
+      // Only now is it known that the source is slow, and not our own link. The tracker will find us another one.
+      stripe.returnMs = Math.max(stripe.returnMs, limits.trialPauseMs)
+      if (left !== undefined) this.#complain(left, now)
       return
     }
-    stripe.helper = undefined
-    stripe.noHelpUntil = now + stripe.helpPauseMs
-    stripe.helpPauseMs = Math.min(stripe.helpPauseMs * 2, limits.helpPauseMsMax)
+    stripe.noTrialUntil = now + stripe.trialPauseMs
+    stripe.trialPauseMs = Math.min(stripe.trialPauseMs * 2, limits.trialPauseMsMax)
+    this.#moveTo(stripe, level - 1, now)
   }
 
   #complain(source: string, at: number): void {
@@ -600,11 +608,10 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
     progressAt: now,
     returnMs: limits.returnMs,
     asksAnyone: line.length === 0,
-    helper: undefined,
-    helperSince: 0,
-    paceBefore: 0,
-    helpPauseMs: limits.helpPauseMs,
-    noHelpUntil: 0,
+    trial: undefined,
+    isFirstSlow: false,
+    trialPauseMs: limits.trialPauseMs,
+    noTrialUntil: 0,
   }
 }
 
