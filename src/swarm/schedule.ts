@@ -205,7 +205,7 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source === undefined) return
     this.#sources.delete(id)
-    for (const piece of [...source.asked.keys()]) this.#unask(source, piece)
+    for (const piece of source.asked.keys()) this.#unask(source, piece)
     const place = this.#webSeeds.indexOf(source)
     if (place >= 0) this.#webSeeds.splice(place, 1)
   }

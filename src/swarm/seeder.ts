@@ -128,7 +128,7 @@ export class Seeder {
     if (seeded === undefined) return
     this.#seeded.delete(infoHash)
     this.#wires.delete(infoHash)
-    for (const peer of [...seeded.peers]) peer.close()
+    for (const peer of seeded.peers) peer.close()
     await seeded.store.close()
   }
 }

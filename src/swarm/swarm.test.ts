@@ -117,9 +117,12 @@ test('an agent that accepts and says nothing costs the others a moment only', as
     const query = new URLSearchParams({ port: String(port), uploaded: '0', downloaded: '0', left: '1', compact: '1' })
     const { infoHash } = (await import('./testing.ts')).torrentOf(bytes)
     const raw = infoHash.replaceAll(/../g, '%$&')
-    await fetch(`${tracker.url}?info_hash=${raw}&peer_id=-HD0100-aaaaaaaaaaaa&${query}&hades=1&have=0&rate=0&lag=0`, {
-      headers: { authorization: 'Bearer a' },
-    })
+    await fetch(
+      `${tracker.url}?info_hash=${raw}&peer_id=-HD0100-aaaaaaaaaaaa&${query.toString()}&hades=1&have=0&rate=0&lag=0`,
+      {
+        headers: { authorization: 'Bearer a' },
+      },
+    )
     const swarms = await Promise.all(names(3).map((name) => join(name)))
     const images = await Promise.all(swarms.map((swarm) => takeAll(swarm, bytes)))
     for (const image of images) expect(image.equals(bytes)).toBe(true)

@@ -269,7 +269,7 @@ export class Swarm implements PieceSupply {
     clearInterval(this.#tick)
     this.#fail(new Error('the swarm was left'))
     // Peers first: whom we fed turns to others at once, and not when the tracker has heard of it.
-    for (const source of [...this.#sources.values()]) source.close()
+    for (const source of this.#sources.values()) source.close()
     await Promise.all([this.#tracker?.close(), this.#listener.close()])
     await this.#store.close()
   }

@@ -45,44 +45,7 @@ export async function openSwarm(
   const log: string[] = []
   const swarms = new Set<Swarm>()
 
-  const origin = { url: '', sentBytes: 0, isAway: false, refused: 0 }
-  let busyUntil = 0
-  const server = createServer((request, response) => {
-    if (origin.isAway) {
-      origin.refused += 1
-      request.socket.destroy()
-      return
-    }
-    const [, from = '0', to = ''] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? []
-    const end = to === '' ? served.length - 1 : Number(to)
-    response.writeHead(206, {
-      'content-length': end + 1 - Number(from),
-      'content-range': `bytes ${from}-${end}/${served.length}`,
-    })
-    const sendFrom = (at: number) => {
-      if (response.destroyed) return
-      if (origin.isAway) {
-        response.destroy()
-        return
-      }
-      const part = served.subarray(at, Math.min(at + 16_384, end + 1))
-      if (part.length === 0) {
-        response.end()
-        return
-      }
-      origin.sentBytes += part.length
-      busyUntil = Math.max(busyUntil, performance.now()) + (part.length * 1000) / originBytesPerSecond
-      response.write(part)
-      setTimeout(() => sendFrom(at + part.length), Math.max(0, busyUntil - performance.now()))
-    }
-    if (originBytesPerSecond === Number.POSITIVE_INFINITY) {
-      origin.sentBytes += end + 1 - Number(from)
-      response.end(served.subarray(Number(from), end + 1))
-    } else sendFrom(Number(from))
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  // A server that listens on TCP has a numeric port.
-  origin.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/image.zst`
+  const origin = await openOrigin(served, originBytesPerSecond)
 
   const pieces = pieceCount({ totalBytes: bytes.length, pieceBytes: torrent.info.pieceBytes })
   const openTracker = async (port: number) => {
@@ -131,10 +94,56 @@ export async function openSwarm(
     close: async () => {
       await Promise.all([...swarms].map((swarm) => swarm.close()))
       await app.close()
-      server.closeAllConnections()
-      server.close()
+      origin.close()
     },
   }
+}
+
+/** Serves `served` by ranges, and counts what it sends. */
+async function openOrigin(served: Buffer, originBytesPerSecond: number) {
+  const origin = { url: '', sentBytes: 0, isAway: false, refused: 0 }
+  let busyUntil = 0
+  const server = createServer((request, response) => {
+    if (origin.isAway) {
+      origin.refused += 1
+      request.socket.destroy()
+      return
+    }
+    const [, from = '0', to = ''] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? []
+    const end = to === '' ? served.length - 1 : Number(to)
+    response.writeHead(206, {
+      'content-length': end + 1 - Number(from),
+      'content-range': `bytes ${from}-${end}/${served.length}`,
+    })
+    const sendFrom = (at: number) => {
+      if (response.destroyed) return
+      if (origin.isAway) {
+        response.destroy()
+        return
+      }
+      const part = served.subarray(at, Math.min(at + 16_384, end + 1))
+      if (part.length === 0) {
+        response.end()
+        return
+      }
+      origin.sentBytes += part.length
+      busyUntil = Math.max(busyUntil, performance.now()) + (part.length * 1000) / originBytesPerSecond
+      response.write(part)
+      setTimeout(() => sendFrom(at + part.length), Math.max(0, busyUntil - performance.now()))
+    }
+    if (originBytesPerSecond === Number.POSITIVE_INFINITY) {
+      origin.sentBytes += end + 1 - Number(from)
+      response.end(served.subarray(Number(from), end + 1))
+    } else sendFrom(Number(from))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  // A server that listens on TCP has a numeric port.
+  origin.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/image.zst`
+  const close = () => {
+    server.closeAllConnections()
+    server.close()
+  }
+  return Object.assign(origin, { close })
 }
 
 /** Takes every piece and reads the image; throws when one came twice. */
