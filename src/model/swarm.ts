@@ -56,7 +56,3 @@ export type Route = {
   /** Who was told to ask us: they come before all others, and we wait for them before we leave. */
   readonly successors: readonly SwarmPeer[]
 }
-
-export function stripeOf(route: Pick<Route, 'stripes' | 'stripePieces'>, piece: number): number {
-  return Math.floor(piece / route.stripePieces) % route.stripes
-}
