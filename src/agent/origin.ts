@@ -6,6 +6,7 @@ import { manifestBytesMax, parseManifest } from '../image/manifest.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
+import { rangeProblem } from '../protocol/http-range.ts'
 import type { Log } from './log.ts'
 
 export type OriginLimits = {
@@ -98,10 +99,12 @@ export class Origin {
     await this.#retried(what, signal, async () => {
       // Before it is asked for and not while it comes: a connection that is slowed down looks like one that is stuck.
       await this.#ingress?.take(into.length, signal)
-      const range = `bytes=${offset}-${offset + into.length - 1}`
-      const answer = await this.#ask(url, { range, 'accept-encoding': 'identity' }, signal)
-      const wanted = `bytes ${offset}-${offset + into.length - 1}/${totalBytes}`
-      const problem = await rangeProblem(answer, wanted, into.length)
+      const range = { start: offset, end: offset + into.length, totalBytes }
+      const asked = `bytes=${range.start}-${range.end - 1}`
+      const answer = await this.#ask(url, { range: asked, 'accept-encoding': 'identity' }, signal)
+      const { statusCode: status, headers } = answer
+      const isContent = status === 200 || status === 206
+      const problem = isContent ? rangeProblem(status, headers, range) : await quote(answer)
       if (problem !== undefined) {
         answer.destroy()
         throw new WrongAnswer(problem)
@@ -188,17 +191,6 @@ export class Origin {
 
 export function corrupt(what: string, cause: unknown): Failure {
   return new Failure('image-corrupt', what, { cause })
-}
-
-/** What is wrong with the head of an answer to a range request; undefined when nothing is. */
-async function rangeProblem(answer: IncomingMessage, wanted: string, length: number): Promise<string | undefined> {
-  if (answer.statusCode === 200) return 'the origin ignored the Range header: it answered 200 with the whole file'
-  if (answer.statusCode !== 206) return quote(answer)
-  const { 'content-range': range, 'content-length': size, 'content-encoding': encoding } = answer.headers
-  if (range !== wanted) return `the origin answered Content-Range ${range ?? '(none)'}, asked was ${wanted}`
-  if (encoding !== undefined && encoding !== 'identity') return `the origin answered in Content-Encoding ${encoding}`
-  if (size !== undefined && size !== String(length)) return `the origin announced ${size} bytes, asked were ${length}`
-  return undefined
 }
 
 /** The answer in words: its status and the beginning of its body. Ends the answer. */
