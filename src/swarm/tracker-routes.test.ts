@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
@@ -10,8 +10,9 @@ import fastify from 'fastify'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { until } from '../lib/until.ts'
 import { decodeBencode } from '../protocol/bencode.ts'
-import { encodeTorrent, infoHashOf, type TorrentInfo } from '../protocol/torrent.ts'
+import { encodeTorrent } from '../protocol/torrent.ts'
 import { decodeAnswer } from '../protocol/tracker-answer.ts'
+import { torrentOf } from './testing.ts'
 import { Tracker } from './tracker.ts'
 import { type Admission, type Asking, type AskingLimits, addTrackerRoutes } from './tracker-routes.ts'
 
@@ -163,23 +164,12 @@ describe('stock clients', () => {
     const folder = await mkdtemp(join(tmpdir(), 'hades-tracker-'))
     onTestFinished(() => rm(folder, { recursive: true, force: true }))
     const bytes = randomBytes(2 ** 20)
-    const pieceBytes = 16_384
-    const hashes = Array.from({ length: bytes.length / pieceBytes }, (_, i) =>
-      createHash('sha1')
-        .update(bytes.subarray(i * pieceBytes, (i + 1) * pieceBytes))
-        .digest(),
-    )
-    const info: TorrentInfo = {
-      name: 'image.zst',
-      totalBytes: bytes.length,
-      pieceBytes,
-      pieceHashes: Buffer.concat(hashes),
-    }
+    const { info, infoHash: hash } = torrentOf(bytes, 16_384)
     const torrent = join(folder, 'image.torrent')
     await writeFile(torrent, encodeTorrent({ info, announce: [`${world.url}/announce`], webSeeds: [] }))
     await mkdir(join(folder, 'seed'))
     await writeFile(join(folder, 'seed', 'image.zst'), bytes)
-    return { folder, torrent, hash: infoHashOf(info), bytes }
+    return { folder, torrent, hash, bytes }
   }
 
   function start(command: string, args: readonly string[]): ChildProcess {
