@@ -5,9 +5,8 @@ import { randomBytes } from 'node:crypto'
 import type { TokenBucket } from '../lib/rate-limit.ts'
 import type { PieceGeometry, SwarmPeer } from '../model/swarm.ts'
 import { type FileStore, openFileStore } from './file-store.ts'
-import type { Peer, PeerSwarm } from './peer.ts'
+import { Peer, type PeerSwarm } from './peer.ts'
 import { listenForPeers, type PeerListener } from './peer-listener.ts'
-import type { PieceSource } from './piece-source.ts'
 import { Uploads } from './upload.ts'
 
 export type SeederOptions = {
@@ -28,7 +27,7 @@ const sweepMs = 60_000
 type Seeded = {
   readonly wire: PeerSwarm
   readonly store: FileStore
-  readonly peers: Set<PieceSource>
+  readonly peers: Set<Peer>
   askedAt: number
 }
 
@@ -57,7 +56,7 @@ export class Seeder {
   /** Bytes of pieces sent since the start. */
   get sentBytes(): number {
     let sum = this.#sentBefore
-    for (const { peers } of this.#seeded.values()) for (const peer of peers) sum += (peer as Peer).sentBytes
+    for (const { peers } of this.#seeded.values()) for (const peer of peers) sum += peer.sentBytes
     return sum
   }
 
@@ -88,7 +87,7 @@ export class Seeder {
     { path, geometry }: { readonly path: string; readonly geometry: PieceGeometry },
   ): Promise<void> {
     const store = await openFileStore(path, geometry)
-    const peers = new Set<PieceSource>()
+    const peers = new Set<Peer>()
     const ignore = () => undefined
     const wire: PeerSwarm = {
       infoHash: Buffer.from(infoHash, 'hex'),
@@ -102,8 +101,7 @@ export class Seeder {
       events: {
         onReady: (peer) => peers.add(peer),
         onClosed: (peer) => {
-          peers.delete(peer)
-          this.#sentBefore += (peer as Peer).sentBytes
+          if (peer instanceof Peer && peers.delete(peer)) this.#sentBefore += peer.sentBytes
         },
         // It asks for nothing.
         onPiece: ignore,
