@@ -16,6 +16,7 @@ import { bootByMac } from '../db/boot.ts'
 import { openDatabase } from '../db/open.ts'
 import { startEngine } from '../deploy/engine.ts'
 import { openLibrary } from '../image/library.ts'
+import { TokenBucket } from '../lib/rate-limit.ts'
 import { Failure } from '../model/failure.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
@@ -139,11 +140,14 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     onScript: recorder.script,
   })
   closing.add(() => recorder.settled())
+  // One for HTTP and for the seeder: it caps what leaves, whoever asks.
+  const { originRate: rate } = options
+  const egress = rate === undefined ? undefined : new TokenBucket({ bytesPerSecond: rate, burstBytes: rate / 10 })
   const swarm = await swarmServices(world, {
     isOpen: options.openSwarm ?? false,
     address,
     seederPort: options.seederPort,
-    bytesPerSecondMax: options.originRate,
+    egress,
   })
   closing.add(() => swarm.close())
   const server = await servePorts({
@@ -155,7 +159,7 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     version,
     routes: [
       (app) => addBootRoutes(app, resolveBoot, recorder.http),
-      (app) => addOriginRoutes(app, { library, baseUrl: bootBase, bytesPerSecondMax: options.originRate }),
+      (app) => addOriginRoutes(app, { library, baseUrl: bootBase, egress }),
       (app) => swarm.addRoutes(app),
     ],
   })

@@ -1,7 +1,7 @@
 // What hadesd does for swarms: the tracker, wired to the database and the library, and the seeder for stock clients.
 import type { FastifyInstance } from 'fastify'
 import { imagePaths } from '../image/library.ts'
-import { TokenBucket } from '../lib/rate-limit.ts'
+import type { TokenBucket } from '../lib/rate-limit.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
 import { swarmAdmission } from '../operations/swarm-admission.ts'
 import { version } from '../operations/version.ts'
@@ -20,8 +20,8 @@ export type SwarmServices = {
 }
 
 /**
- * Starts the seeder at `address`. `isOpen` admits anyone who has the torrent of a published image; the seeder sends no more
- * than `bytesPerSecondMax`. Throws when its port is taken.
+ * Starts the seeder at `address`. `isOpen` admits anyone who has the torrent of a published image; what the seeder
+ * sends passes `egress`. Throws when its port is taken.
  */
 export async function swarmServices(
   world: World,
@@ -29,15 +29,14 @@ export async function swarmServices(
     readonly isOpen: boolean
     readonly address: string
     readonly seederPort: number
-    readonly bytesPerSecondMax?: number | undefined
+    readonly egress: TokenBucket | undefined
   },
 ): Promise<SwarmServices> {
-  const { bytesPerSecondMax: rate } = options
   const seeder = await startSeeder({
     host: options.address,
     port: options.seederPort,
     client: `HaDeS ${version}`,
-    egress: rate === undefined ? undefined : new TokenBucket({ bytesPerSecond: rate, burstBytes: rate / 10 }),
+    egress: options.egress,
   })
   // Routes are planned less than once a millisecond: no number of an earlier start comes again.
   const tracker = new Tracker({ firstVersion: world.startedAt, originOf: (infoHash) => seeder.peerOf(infoHash) })

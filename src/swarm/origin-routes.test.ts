@@ -11,6 +11,7 @@ import { mappedRangesOf, readForms } from '../image/forms.ts'
 import { importImage } from '../image/import.ts'
 import { imagePaths, type Library, openLibrary, readManifest, removeImage } from '../image/library.ts'
 import { MiB, makeDisk, stream, testFolder } from '../image/testing.ts'
+import { TokenBucket } from '../lib/rate-limit.ts'
 import { until } from '../lib/until.ts'
 import { attributeOf, childOf, childrenOf, parseXml } from '../lib/xml.ts'
 import { encodeBmap } from '../protocol/bmap.ts'
@@ -225,9 +226,13 @@ test('aria2 deploys from the Metalink alone: it finds the torrent, the web seed 
   expect(sent()).toBeGreaterThanOrEqual(image.length)
 })
 
+function bucketOf(bytesPerSecond: number): TokenBucket {
+  return new TokenBucket({ bytesPerSecond, burstBytes: bytesPerSecond / 10 })
+}
+
 test('all answers together keep to the rate, ranges among them', async () => {
   const bytesPerSecondMax = 4_000_000
-  const { fetchForm, sent } = await startOrigin({ bytesPerSecondMax })
+  const { fetchForm, sent } = await startOrigin({ egress: bucketOf(bytesPerSecondMax) })
   const began = performance.now()
   const half = Math.ceil(image.length / 2)
   const parts = await Promise.all([
@@ -253,7 +258,7 @@ async function begun(url: string): Promise<IncomingMessage> {
 
 test('readers who leave in the middle leave nothing open and take nothing from the others', async () => {
   const bytesPerSecondMax = 2_000_000
-  const { urlOf, fetchForm, sent } = await startOrigin({ bytesPerSecondMax })
+  const { urlOf, fetchForm, sent } = await startOrigin({ egress: bucketOf(bytesPerSecondMax) })
   const answers = await Promise.all(Array.from({ length: 8 }, () => begun(urlOf('image.zst'))))
   expect(openFiles().length).toBeGreaterThan(0)
   for (const answer of answers) answer.destroy()

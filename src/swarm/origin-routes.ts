@@ -7,7 +7,7 @@ import staticFiles from '@fastify/static'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { mappedRangesOf, readForms, torrentInfoOf } from '../image/forms.ts'
 import { type Library, readManifest } from '../image/library.ts'
-import { TokenBucket } from '../lib/rate-limit.ts'
+import type { TokenBucket } from '../lib/rate-limit.ts'
 import { Failure } from '../model/failure.ts'
 import { encodeBmap } from '../protocol/bmap.ts'
 import { encodeMetalink } from '../protocol/metalink.ts'
@@ -27,8 +27,8 @@ export type OriginOptions = {
   /** `http://host:port` where machines reach us. The forms name it, whatever the Host header of a request says. */
   readonly baseUrl: string
   readonly mirrors?: readonly OriginMirror[]
-  /** For all answers with image.zst together. */
-  readonly bytesPerSecondMax?: number | undefined
+  /** What all answers with image.zst pass, and whatever else the caller lets pass it. */
+  readonly egress?: TokenBucket | undefined
   /** Bytes of image.zst handed to connections are added here, by digest. */
   readonly sentBytes?: Map<string, number>
 }
@@ -113,11 +113,7 @@ const readBytes = { whenFew: 256 * 1024, whenMany: 64 * 1024 }
  */
 const fewAnswers = 64
 
-function addImage(app: FastifyInstance, { bytesPerSecondMax, sentBytes }: OriginOptions): void {
-  const bucket =
-    bytesPerSecondMax === undefined
-      ? undefined
-      : new TokenBucket({ bytesPerSecond: bytesPerSecondMax, burstBytes: Math.ceil(bytesPerSecondMax / 10) })
+function addImage(app: FastifyInstance, { egress, sentBytes }: OriginOptions): void {
   let answers = 0
   app.route<ImageRoute>({
     method: ['GET', 'HEAD'],
@@ -125,7 +121,7 @@ function addImage(app: FastifyInstance, { bytesPerSecondMax, sentBytes }: Origin
     handler: (request, reply) => {
       const { digest } = request.params
       if (!isDigest(digest)) return reply.callNotFound()
-      const isFast = answers < fewAnswers && bucket === undefined
+      const isFast = answers < fewAnswers && egress === undefined
       // @fastify/static hands on more options than its type names.
       const options = { acceptRanges: true, highWaterMark: isFast ? readBytes.whenFew : readBytes.whenMany }
       return reply.sendFile(`${digest}/image.zst`, options)
@@ -135,7 +131,7 @@ function addImage(app: FastifyInstance, { bytesPerSecondMax, sentBytes }: Origin
       if (!isContent || !(payload instanceof Readable)) return payload
       const { digest } = request.params
       answers += 1
-      return metered(payload, bucket, {
+      return metered(payload, egress, {
         onSent: (bytes) => sentBytes?.set(digest, (sentBytes.get(digest) ?? 0) + bytes),
         onEnd: () => {
           answers -= 1
