@@ -28,7 +28,13 @@ export function torrentOf(bytes: Buffer, pieceBytes = choosePieceBytes(bytes.len
 
 export type TestSwarm = {
   readonly origin: { readonly url: string; sentBytes: number; isAway: boolean; refused: number }
-  readonly tracker: { readonly url: string; restart: () => Promise<void>; stop: () => Promise<void> }
+  readonly tracker: {
+    readonly url: string
+    /** Peer ids that agents have complained of, as told in their announces. */
+    readonly complaints: Set<string>
+    restart: () => Promise<void>
+    stop: () => Promise<void>
+  }
   /** An agent of the host of this name, which is its token too. */
   readonly join: (host: string, options?: Partial<SwarmOptions>) => Promise<Swarm>
   readonly log: string[]
@@ -48,8 +54,13 @@ export async function openSwarm(
   const origin = await openOrigin(served, originBytesPerSecond)
 
   const pieces = pieceCount({ totalBytes: bytes.length, pieceBytes: torrent.info.pieceBytes })
+  const complaints = new Set<string>()
   const openTracker = async (port: number) => {
     const app = fastify({ forceCloseConnections: true })
+    app.addHook('onRequest', async ({ url }) => {
+      const slow = /[?&]slow=([0-9a-f,%C]*)/.exec(url)?.[1] ?? ''
+      for (const id of slow.split(/,|%2C/)) if (id !== '') complaints.add(id)
+    })
     addTrackerRoutes(app, {
       tracker: new Tracker({ firstVersion: Math.floor(performance.now()), limits: { agentIntervalMs: 200 } }),
       admit: async ({ token, infoHash }) =>
@@ -71,6 +82,7 @@ export async function openSwarm(
     log,
     tracker: {
       url,
+      complaints,
       stop: () => app.close(),
       restart: async () => {
         await app.close()
