@@ -1,7 +1,7 @@
 // One connection of the BitTorrent peer wire, after both sides have named the torrent: another agent of ours, or a stranger
 // (aria2, libtorrent, transmission). Between agents nobody is choked, whole pieces are asked for in one message, and a
 // request for what is not there yet is answered when it is. BEP 3, 6, 10, 54; docs/swarm.md. Who opens connections:
-// peer-listener.ts.
+// peer-listener.ts; what goes on below the messages: peer-link.ts.
 import type { Socket } from 'node:net'
 import type { TokenBucket } from '../lib/rate-limit.ts'
 import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
@@ -14,8 +14,10 @@ import {
   extensionHandshakeId,
   ourExtensions,
 } from '../protocol/peer-extensions.ts'
-import { encodeMessages, type Handshake, type PeerMessage, PeerWireDecoder } from '../protocol/peer-wire.ts'
+import { type Handshake, type PeerMessage, PeerWireDecoder } from '../protocol/peer-wire.ts'
 import { PeerDownload } from './peer-download.ts'
+import { PeerLink } from './peer-link.ts'
+import { PeerNews } from './peer-news.ts'
 import { PeerUpload, requestsAdvertised } from './peer-upload.ts'
 import type { PieceReader } from './piece-reader.ts'
 import type { PieceSource, PieceSourceEvents } from './piece-source.ts'
@@ -63,25 +65,6 @@ export type PeerSwarm = {
 /** A peer that says it knows extensions and names none for so long is a stranger. */
 const introductionMsMax = 5_000
 
-/** How often a connection looks at its own life. */
-const tickMs = 5_000
-
-/** A stranger hears from us at least so often (BEP 3: clients close what is silent for two minutes). */
-const strangerKeepAliveMs = 60_000
-
-/** aria2 sends its keep-alives every 120 s. */
-const strangerSilenceMsMax = 150_000
-
-/** Agents send one each `tickMs`, so that one whose cable was pulled is known in seconds. */
-const agentSilenceMsMax = 20_000
-
-/** News of pieces are collected for so long before they are sent. */
-const agentHaveDelayMs = 50
-const strangerHaveDelayMs = 200
-
-/** Who holds a piece already only wants to know how far we are; its link has better uses. */
-const oldNewsDelayMs = 400
-
 /** What may wait in a socket beyond the pieces that we put there: who does not read our answers is let go. */
 const controlBacklogBytesMax = 1024 * 1024
 
@@ -95,7 +78,8 @@ export class Peer implements PieceSource {
   readonly #isFast: boolean
   readonly #decoder: PeerWireDecoder
   readonly #settled: (reason?: Error) => void
-  readonly #backlogBytesMax: number
+  readonly #link: PeerLink
+  readonly #news: PeerNews
   readonly #sink
   #phase: 'introducing' | 'ready' | 'closed' = 'introducing'
   #wasReady = false
@@ -113,17 +97,7 @@ export class Peer implements PieceSource {
   #upload: PeerUpload | undefined
   // What the other has told in the chunk that is being read.
   #toldHave: number[] = []
-  readonly #outbox: PeerMessage[] = []
-  #isFlushing = false
-  readonly #news = new Set<number>()
-  #newsTimer: NodeJS.Timeout | undefined
-  /** All that waits to be told is of pieces that the other holds itself. */
-  #isOldNews = false
   #introduction: NodeJS.Timeout | undefined
-  readonly #tick: NodeJS.Timeout
-  #heardAtMs = performance.now()
-  #spokeAtMs = performance.now()
-  #isPaused = false
   #reason: Error | undefined
   #receivedBytes = 0
 
@@ -150,7 +124,19 @@ export class Peer implements PieceSource {
     this.#decoder = new PeerWireDecoder(swarm.geometry)
     this.#held = emptyBitfield(pieceCount(swarm.geometry))
     this.#told = swarm.reader.bitfield()
-    this.#backlogBytesMax = 4 * swarm.geometry.pieceBytes + controlBacklogBytesMax
+    const isAgent = () => this.#isAgent
+    this.#link = new PeerLink({
+      socket,
+      ingress: swarm.ingress,
+      backlogBytesMax: 4 * swarm.geometry.pieceBytes + controlBacklogBytesMax,
+      isAgent,
+      onDead: (reason) => this.#fail(reason),
+    })
+    this.#news = new PeerNews({
+      isAgent,
+      isHeldThere: (piece) => hasBit(this.#held, piece),
+      tell: (pieces) => this.#guard(() => this.#tellNews(pieces)),
+    })
     this.#sink = {
       onMessage: (message: PeerMessage) => this.#onMessage(message),
       onPieceBegin: (block: { piece: number; begin: number; length: number }) => {
@@ -165,7 +151,6 @@ export class Peer implements PieceSource {
     }
     socket.on('error', (error) => this.#fail(error))
     socket.on('close', () => this.#onClose())
-    this.#tick = setInterval(() => this.#guard(() => this.#onTick()), tickMs).unref()
     this.#guard(() => this.#introduce(handshake.isExtended))
   }
 
@@ -216,23 +201,15 @@ export class Peer implements PieceSource {
     if (this.#phase === 'closed') return
     const all = [...pieces]
     if (all.length === 0) return
-    for (const piece of all) this.#news.add(piece)
-    const delayMs = this.#isAgent ? agentHaveDelayMs : strangerHaveDelayMs
-    const isNews = all.some((piece) => !hasBit(this.#held, piece))
-    if (isNews && this.#isOldNews) {
-      clearTimeout(this.#newsTimer)
-      this.#newsTimer = undefined
-    }
-    this.#isOldNews = !isNews && (this.#newsTimer === undefined || this.#isOldNews)
-    this.#newsTimer ??= setTimeout(() => this.#guard(() => this.#tellNews()), isNews ? delayMs : oldNewsDelayMs).unref()
+    this.#news.add(all)
     this.#upload?.onHave(all)
   }
 
   /** We have dropped these pieces (BEP 54). Who cannot be told is refused them when it asks. */
   dontHave(pieces: Iterable<number>): void {
     for (const piece of pieces) {
-      if (this.#news.delete(piece) || this.#dontHaveId === undefined) continue
-      this.#send({ kind: 'extended', id: this.#dontHaveId, payload: encodeDontHave(piece) })
+      if (this.#news.takeBack(piece) || this.#dontHaveId === undefined) continue
+      this.#link.send({ kind: 'extended', id: this.#dontHaveId, payload: encodeDontHave(piece) })
     }
   }
 
@@ -244,10 +221,10 @@ export class Peer implements PieceSource {
   receive(chunk: Buffer): void {
     this.#guard(() => {
       if (this.#phase === 'closed') return
-      this.#heardAtMs = performance.now()
+      this.#link.heard()
       this.#decoder.push(chunk, this.#sink)
       this.#tellHeld()
-      if (this.#swarm.ingress !== undefined) this.#pause(this.#swarm.ingress, chunk.length)
+      this.#link.charge(chunk.length)
     })
   }
 
@@ -260,30 +237,20 @@ export class Peer implements PieceSource {
     }
   }
 
-  #pause(ingress: TokenBucket, bytes: number): void {
-    this.#isPaused = true
-    this.#socket.pause()
-    void ingress.take(bytes).then(() => {
-      this.#isPaused = false
-      this.#heardAtMs = performance.now()
-      this.#socket.resume()
-    })
-  }
-
   /** Says what we hold and understand, and waits for the same. */
   #introduce(isExtended: boolean): void {
     const { geometry, client } = this.#swarm
     const bits = this.#told
     const count = countBits(bits)
-    if (this.#isFast && count === pieceCount(geometry)) this.#send({ kind: 'have-all' })
-    else if (this.#isFast && count === 0) this.#send({ kind: 'have-none' })
-    else if (count > 0) this.#send({ kind: 'bitfield', bits })
+    if (this.#isFast && count === pieceCount(geometry)) this.#link.send({ kind: 'have-all' })
+    else if (this.#isFast && count === 0) this.#link.send({ kind: 'have-none' })
+    else if (count > 0) this.#link.send({ kind: 'bitfield', bits })
     if (!isExtended) {
       this.#becomeReady()
       return
     }
     const payload = encodeExtensionHandshake({ client, requestsMax: requestsAdvertised })
-    this.#send({ kind: 'extended', id: extensionHandshakeId, payload })
+    this.#link.send({ kind: 'extended', id: extensionHandshakeId, payload })
     this.#introduction = setTimeout(() => this.#guard(() => this.#becomeReady()), introductionMsMax).unref()
   }
 
@@ -303,8 +270,8 @@ export class Peer implements PieceSource {
       isAgent: this.#isAgent,
       isFast: this.#isFast,
       requestsMax: this.#requestsMax,
-      ask: (block) => this.#send({ ...block, kind: 'request' }),
-      cancel: (block) => this.#send({ ...block, kind: 'cancel' }),
+      ask: (block) => this.#link.send({ ...block, kind: 'request' }),
+      cancel: (block) => this.#link.send({ ...block, kind: 'cancel' }),
       allocate: allocate ?? ((bytes) => Buffer.allocUnsafeSlow(bytes)),
       onPiece: (piece, bytes) => events.onPiece(this, piece, bytes),
       onRefused: (piece) => events.onRefused(this, piece),
@@ -318,11 +285,11 @@ export class Peer implements PieceSource {
       egress,
       uploads,
       isInterested: () => this.#isInterested,
-      reject: (block) => this.#send({ ...block, kind: 'reject' }),
-      sendChoke: (isChoked) => this.#send({ kind: isChoked ? 'choke' : 'unchoke' }),
+      reject: (block) => this.#link.send({ ...block, kind: 'reject' }),
+      sendChoke: (isChoked) => this.#link.send({ kind: isChoked ? 'choke' : 'unchoke' }),
     })
     // What every client understands, though agents do not go by it.
-    if (this.#isAgent) this.#send({ kind: 'unchoke' })
+    if (this.#isAgent) this.#link.send({ kind: 'unchoke' })
     this.#settled()
     events.onReady(this)
     this.#toldHave = []
@@ -368,7 +335,7 @@ export class Peer implements PieceSource {
       }
       case 'request':
         if (this.#upload !== undefined) this.#upload.request(message)
-        else if (this.#isFast) this.#send({ ...message, kind: 'reject' })
+        else if (this.#isFast) this.#link.send({ ...message, kind: 'reject' })
         break
       case 'cancel':
         this.#upload?.cancel(message)
@@ -449,39 +416,12 @@ export class Peer implements PieceSource {
     const areInterested = this.#isAgent || hasMoreThan(this.#held, this.#swarm.reader.bitfield())
     if (areInterested === this.#areWeInterested) return
     this.#areWeInterested = areInterested
-    this.#send({ kind: areInterested ? 'interested' : 'not-interested' })
+    this.#link.send({ kind: areInterested ? 'interested' : 'not-interested' })
   }
 
-  #tellNews(): void {
-    this.#newsTimer = undefined
-    for (const piece of this.#news) this.#send({ kind: 'have', piece })
-    this.#news.clear()
+  #tellNews(pieces: readonly number[]): void {
+    for (const piece of pieces) this.#link.send({ kind: 'have', piece })
     if (this.#phase === 'ready') this.#reviewInterest()
-  }
-
-  /** Messages of one turn of the event loop leave in one write. */
-  #send(message: PeerMessage): void {
-    if (this.#phase === 'closed') return
-    this.#outbox.push(message)
-    if (this.#isFlushing) return
-    this.#isFlushing = true
-    process.nextTick(() => {
-      this.#isFlushing = false
-      if (this.#phase === 'closed') return
-      this.#socket.write(encodeMessages(this.#outbox.splice(0)))
-      this.#spokeAtMs = performance.now()
-      if (this.#socket.writableLength > this.#backlogBytesMax) this.#fail(new Error('the peer does not read'))
-    })
-  }
-
-  #onTick(): void {
-    const now = performance.now()
-    const silenceMs = this.#isPaused ? 0 : now - this.#heardAtMs
-    if (silenceMs > (this.#isAgent ? agentSilenceMsMax : strangerSilenceMsMax)) {
-      this.#fail(new Error(`nothing was heard for ${Math.round(silenceMs / 1000)} s`))
-    } else if (this.#isAgent || now - this.#spokeAtMs > strangerKeepAliveMs - tickMs) {
-      this.#send({ kind: 'keep-alive' })
-    }
   }
 
   #fail(reason: Error | undefined): void {
@@ -489,16 +429,13 @@ export class Peer implements PieceSource {
     this.#phase = 'closed'
     this.#reason = reason
     this.#stop()
-    this.#socket.destroy()
   }
 
   #stop(): void {
-    clearInterval(this.#tick)
-    clearTimeout(this.#newsTimer)
+    this.#link.close()
     clearTimeout(this.#introduction)
+    this.#news.close()
     this.#upload?.close()
-    this.#outbox.length = 0
-    this.#news.clear()
   }
 
   #onClose(): void {
