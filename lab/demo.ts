@@ -11,6 +11,9 @@ const root = join(import.meta.dirname, '..')
 const folder = join(root, 'build', 'demo')
 const osImage = join(root, 'build', 'os-image', 'current')
 
+/** A busy origin's share for this cluster: what the machines do not get from each other takes its time. */
+const originRate = '4M'
+
 /** Systems that were observed have their SSH server up; its keys are made in the background at first boot. */
 const sshMs = 120_000
 
@@ -34,8 +37,13 @@ async function demo(cluster: Cluster): Promise<void> {
   await run(cluster, 'image', 'publish', join(osImage, 'debian.raw'), '--name', 'debian:12')
   await run(cluster, 'setup', 'put', join(root, 'examples', 'debian.xml'))
 
-  say('both machines at once: power, network boot, scout, image, proof, reboot, new system')
+  say(
+    `both machines at once: power, network boot, scout, image, proof, reboot, new system; the origin sends ${originRate}B/s`,
+  )
   await run(cluster, 'deploy', lab.machines.map(({ name }) => name).join(','), '--setup', 'debian')
+
+  say('one image left the origin; the machines had the rest from each other')
+  await run(cluster, 'swarm')
 
   say('the new systems answer')
   for (const machine of lab.machines) {
@@ -64,7 +72,7 @@ async function greet(cluster: Cluster, address: string): Promise<{ banner: strin
 
 async function main(): Promise<void> {
   const config = readLabConfig(await readFile(join(root, 'lab', 'demo.yaml'), 'utf8'))
-  const cluster = await openCluster(config, folder, { address: '10.77.0.1' })
+  const cluster = await openCluster(config, folder, { address: '10.77.0.1', upArgs: ['--origin-rate', originRate] })
   const keep = process.env.KEEP === '1'
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => void cluster.close().finally(() => process.exit(130)))

@@ -44,6 +44,8 @@ const limits = {
   paceMs: 1000,
   paceMsMax: 16_000,
   pacePiecesMin: 8,
+  /** Who is no more pieces behind its source than this, or half a pace, has all that it has. */
+  edgePieces: 8,
   /** Another source that does not speed things up is not the answer: the narrow place is our own link. */
   trialMs: 1000,
   trialPauseMs: 10_000,
@@ -76,6 +78,8 @@ type Source = {
   bucketSince: number
   /** Pieces it held when the pace was last compared. */
   countThen: number
+  /** The last that was asked of it was refused, and nothing has come since. */
+  isRefusing: boolean
 }
 
 type Stripe = {
@@ -96,7 +100,10 @@ type Stripe = {
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
   asksAnyone: boolean
   /** The level was changed because the source was slow, and it is not known yet whether that was right. */
-  trial: { readonly since: number; readonly paceBefore: number } | undefined
+  trial: { readonly since: number; readonly paceBefore: number; readonly fair: number } | undefined
+  /** Our best pace while we had all that our source had. Catching up with it is faster, and says nothing of it. */
+  edgeBest: number
+  wasAtEdge: boolean
   /** The source at the first level was left for being slow, not for being silent or gone. */
   isFirstSlow: boolean
   trialPauseMs: number
@@ -193,6 +200,7 @@ export class Schedule {
       bucketBytes: 0,
       bucketSince: now,
       countThen: 0,
+      isRefusing: false,
     }
     this.#sources.set(id, source)
     this.#gone.delete(id)
@@ -259,6 +267,7 @@ export class Schedule {
   arrived(id: string, piece: number, now: number): boolean {
     const source = this.#sources.get(id)
     if (source !== undefined) {
+      source.isRefusing = false
       if (source.asked.delete(piece)) this.#countAsked(piece, -1)
       if (source.windowPieces < this.#windowMax(source)) source.windowPieces += 1
     }
@@ -310,6 +319,7 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source === undefined || !source.asked.has(piece)) return
     if (source.kind !== 'web-seed') this.sourceLacks(id, piece)
+    source.isRefusing = true
     source.windowPieces = Math.max(1, source.windowPieces >> 1)
     this.#unask(source, piece)
   }
@@ -334,12 +344,15 @@ export class Schedule {
     if (this.#here < this.#count) {
       for (const stripe of this.#stripes) {
         const primary = this.#primaryOf(stripe)
-        if (primary !== undefined) this.#topUp(stripe, primary, now, primary.kind === 'agent')
+        // An origin that is away must not get again what it has just failed to give: others may have it.
+        const isLast = primary?.isRefusing === true
+        if (primary !== undefined && !isLast) this.#topUp(stripe, primary, now, primary.kind === 'agent')
         if (stripe.asksAnyone) {
           for (const source of this.#sources.values()) {
             if (source.kind !== 'web-seed' && source !== primary) this.#topUp(stripe, source, now, false)
           }
         }
+        if (primary !== undefined && isLast) this.#topUp(stripe, primary, now, primary.kind === 'agent')
       }
     }
     const asks = this.#asks
@@ -521,6 +534,7 @@ export class Schedule {
     this.#paceBest = Math.max(this.#paceBest, this.#pace)
     this.#hereThen = this.#here
     this.#paceAt = now
+    for (const stripe of this.#stripes) this.#noteEdge(stripe)
     if (this.#paceBest >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
     for (const source of this.#sources.values()) source.countThen = source.count
@@ -541,12 +555,20 @@ export class Schedule {
     if (next === undefined) return
     const gained = next.count - next.countThen
     const isAhead = next.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
-    const fair = next.count === this.#count ? this.#paceBest : gained
+    const fair = next.count < this.#count ? gained : stripe.wasAtEdge ? stripe.edgeBest : this.#paceBest
     if (!isAhead || next.countThen === 0 || this.#pace * 2 >= fair) return
     const paceBefore = this.#pace
     stripe.isFirstSlow = true
     this.#moveTo(stripe, stripe.level + 1, now)
-    stripe.trial = { since: now, paceBefore }
+    stripe.trial = { since: now, paceBefore, fair }
+  }
+
+  /** Notes whether we have all that our source has, and how fast we get on then. */
+  #noteEdge(stripe: Stripe): void {
+    const source = this.#sources.get(stripe.line[stripe.level] ?? '')
+    const isAtEdge = source !== undefined && source.count - this.#here <= Math.max(limits.edgePieces, this.#pace / 2)
+    if (isAtEdge && stripe.wasAtEdge) stripe.edgeBest = Math.max(stripe.edgeBest, this.#pace)
+    stripe.wasAtEdge = isAtEdge
   }
 
   #judgeTrial(stripe: Stripe, now: number): void {
@@ -554,7 +576,7 @@ export class Schedule {
     if (trial === undefined || now - trial.since < limits.trialMs + this.#paceMs) return
     stripe.trial = undefined
     const left = stripe.line[level - 1]
-    if (this.#pace > 1.3 * trial.paceBefore) {
+    if (this.#pace > 1.3 * trial.paceBefore && this.#pace * 2 >= trial.fair) {
       // Only now is it known that the source is slow, and not our own link. The tracker will find us another one.
       stripe.returnMs = Math.max(stripe.returnMs, limits.trialPauseMs)
       if (left !== undefined) this.#complain(left, now)
@@ -609,6 +631,8 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
     returnMs: limits.returnMs,
     asksAnyone: line.length === 0,
     trial: undefined,
+    edgeBest: 0,
+    wasAtEdge: false,
     isFirstSlow: false,
     trialPauseMs: limits.trialPauseMs,
     noTrialUntil: 0,
