@@ -205,6 +205,22 @@ describe('the head', () => {
   })
 })
 
+test('what a web seed has just refused is asked of a stranger that has it, and of the web seed only when nobody has', () => {
+  const schedule = scheduleOf([])
+  const first = asked(schedule.decide(0), web)
+  schedule.addSource('s', 'stranger', 10)
+  schedule.sourceHas('s', [0])
+  for (const piece of first) schedule.refused(web, piece)
+  const asks = schedule.decide(20)
+  expect(asked(asks, 's')).toEqual([0])
+  expect(asked(asks, web)).toContain(1)
+  // It is well again as soon as anything comes from it.
+  deliver(schedule, web, [1], 30)
+  schedule.refused('s', 0)
+  schedule.sourceHas('s', [0])
+  expect(asked(schedule.decide(40), web)).toContain(0)
+})
+
 test('a piece with a wrong hash is asked for again, and never of the agent that sent it', () => {
   const schedule = scheduleOf(['a', 'b'])
   schedule.decide(0)
