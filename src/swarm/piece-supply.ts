@@ -21,6 +21,14 @@ export type PeerBytes = { readonly name: string; readonly bytes: number }
 
 export const namedPeersMax = 16
 
+/** Added up by name, the largest first, as many as are named. */
+export function largest(moved: readonly PeerBytes[]): readonly PeerBytes[] {
+  const totals = new Map<string, number>()
+  for (const { name, bytes } of moved) totals.set(name, (totals.get(name) ?? 0) + bytes)
+  const peers = [...totals].map(([name, bytes]) => ({ name, bytes })).filter(({ bytes }) => bytes > 0)
+  return peers.sort((a, b) => b.bytes - a.bytes).slice(0, namedPeersMax)
+}
+
 export interface PieceSupply {
   /** Verified pieces in the order of their arrival, each once; ends after the last. Throws when no more can come. */
   pieces(): AsyncIterable<number>

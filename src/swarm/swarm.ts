@@ -13,7 +13,7 @@ import { Peer, type PeerCandidate, type PeerSwarm } from './peer.ts'
 import { connectPeer, listenForPeers, type PeerListener } from './peer-listener.ts'
 import type { PieceSource } from './piece-source.ts'
 import { PieceStore } from './piece-store.ts'
-import { namedPeersMax, type PeerBytes, type PieceSupply, type SupplyCounts } from './piece-supply.ts'
+import { largest, type PieceSupply, type SupplyCounts } from './piece-supply.ts'
 import { Schedule } from './schedule.ts'
 import type { SpillArea } from './spill-area.ts'
 import { Uploads } from './upload.ts'
@@ -33,6 +33,8 @@ export type SwarmOptions = {
   /** Bytes a second; absent: no cap. */
   readonly egressBytesPerSecond?: number | undefined
   readonly ingressBytesPerSecond?: number | undefined
+  /** The site's cap on what comes in from outside. Only a site's head asks the web seed, so it is held there. */
+  readonly siteIngressBytesPerSecond?: number | undefined
   /** What we call ourselves to other peers, as `HaDeS 0.1.0`. */
   readonly client: string
   readonly log: (line: string) => void
@@ -100,7 +102,7 @@ export class Swarm implements PieceSupply {
   readonly #retryAt = new Map<string, number>()
   readonly #strays = new Map<string, number>()
   readonly #closing = new AbortController()
-  readonly #ingress: TokenBucket | undefined
+  readonly #webIngress: TokenBucket | undefined
   readonly #received = new Map<string, number>()
   readonly #arrivals: number[] = []
   readonly #released = new Set<number>()
@@ -140,7 +142,10 @@ export class Swarm implements PieceSupply {
         onSpillFailed: (error) => options.log(`pieces are no longer spilled to the disk: ${error.message}`),
       },
     })
-    this.#ingress = bucketOf(options.ingressBytesPerSecond)
+    const ingress = bucketOf(options.ingressBytesPerSecond)
+    const site = options.siteIngressBytesPerSecond
+    const isSiteNarrower = site !== undefined && site < (options.ingressBytesPerSecond ?? Number.POSITIVE_INFINITY)
+    this.#webIngress = isSiteNarrower ? bucketOf(site) : ingress
     this.wire = {
       infoHash: Buffer.from(infoHash, 'hex'),
       peerId: own.peerId,
@@ -149,7 +154,7 @@ export class Swarm implements PieceSupply {
       uploads: new Uploads(),
       client: options.client,
       egress: bucketOf(options.egressBytesPerSecond),
-      ingress: this.#ingress,
+      ingress,
       allocate: slabs(),
       refuse: (candidate) => this.#refuse(candidate),
       events: this.#events(),
@@ -236,7 +241,7 @@ export class Swarm implements PieceSupply {
       ramBytes,
       spilledBytes,
       sources: largest(sources),
-      uploads: largest(uploads.filter(({ bytes }) => bytes > 0)),
+      uploads: largest(uploads),
     }
   }
 
@@ -411,7 +416,7 @@ export class Swarm implements PieceSupply {
     for (const url of this.#options.webSeeds) {
       if (this.#sources.has(url)) continue
       const { onReady: _, ...events } = this.wire.events
-      const seed = new WebSeed(events, { url, geometry: this.#geometry, ingress: this.#ingress })
+      const seed = new WebSeed(events, { url, geometry: this.#geometry, ingress: this.#webIngress })
       this.#sources.set(url, seed)
       this.#schedule.addSource(url, 'web-seed', performance.now())
     }
@@ -553,8 +558,4 @@ function bucketOf(bytesPerSecond: number | undefined): TokenBucket | undefined {
 
 function smaller(a: string, b: string): string {
   return a < b ? a : b
-}
-
-function largest(list: readonly PeerBytes[]): PeerBytes[] {
-  return list.toSorted((a, b) => b.bytes - a.bytes).slice(0, namedPeersMax)
 }
