@@ -56,8 +56,11 @@ export class PieceFrames implements FrameSource {
   }
 
   async close(): Promise<void> {
-    await this.#supply.close()
-    await this.#onClosed?.()
+    try {
+      await this.#supply.close()
+    } finally {
+      await this.#onClosed?.()
+    }
   }
 
   async #read(number: number): Promise<Buffer> {

@@ -1,5 +1,5 @@
 // What came from where, added up over the engines that took part. Pure.
-import { namedPeersMax, type PeerBytes, type SupplyCounts } from '../swarm/piece-supply.ts'
+import { largest, type SupplyCounts } from '../swarm/piece-supply.ts'
 
 export const noCounts: SupplyCounts = {
   receivedBytes: 0,
@@ -28,15 +28,7 @@ export function addCounts(one: SupplyCounts, other: SupplyCounts): SupplyCounts 
     toPeersBytes: one.toPeersBytes + other.toPeersBytes,
     ramBytes: one.ramBytes + other.ramBytes,
     spilledBytes: one.spilledBytes + other.spilledBytes,
-    sources: addByName(one.sources, other.sources),
-    uploads: addByName(one.uploads, other.uploads),
+    sources: largest([...one.sources, ...other.sources]),
+    uploads: largest([...one.uploads, ...other.uploads]),
   }
-}
-
-/** The largest first, no more than a report may hold. */
-function addByName(one: readonly PeerBytes[], other: readonly PeerBytes[]): readonly PeerBytes[] {
-  const bytesOf = new Map<string, number>()
-  for (const { name, bytes } of [...one, ...other]) bytesOf.set(name, (bytesOf.get(name) ?? 0) + bytes)
-  const peers = [...bytesOf].map(([name, bytes]) => ({ name, bytes }))
-  return peers.sort((a, b) => b.bytes - a.bytes).slice(0, namedPeersMax)
 }

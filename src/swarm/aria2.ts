@@ -8,7 +8,7 @@ import type { Secret } from '../lib/secret.ts'
 import { type PieceGeometry, pieceCount, pieceLength } from '../model/swarm.ts'
 import { encodeTorrent, type TorrentInfo } from '../protocol/torrent.ts'
 import { type Aria2Process, freePort, isRecord, startAria2Process } from './aria2-process.ts'
-import { namedPeersMax, type PeerBytes, type PieceSupply, type SupplyCounts } from './piece-supply.ts'
+import { largest, type PeerBytes, type PieceSupply, type SupplyCounts } from './piece-supply.ts'
 
 export type Aria2EngineOptions = {
   readonly info: TorrentInfo
@@ -175,8 +175,8 @@ export class Aria2 implements PieceSupply {
       toPeersBytes: this.#sentBytes,
       ramBytes: this.#verifiedBytes,
       spilledBytes: 0,
-      sources: largest(this.#received),
-      uploads: largest(this.#sent),
+      sources: largest(peerBytesOf(this.#received)),
+      uploads: largest(peerBytesOf(this.#sent)),
     }
   }
 
@@ -323,10 +323,8 @@ function dealOut(totals: Map<string, number>, bytes: number, speeds: readonly Sp
   }
 }
 
-function largest(totals: ReadonlyMap<string, number>): readonly PeerBytes[] {
-  const peers = [...totals].map(([name, bytes]) => ({ name, bytes: Math.round(bytes) }))
-  const moved = peers.filter(({ bytes }) => bytes > 0)
-  return moved.sort((a, b) => b.bytes - a.bytes).slice(0, namedPeersMax)
+function peerBytesOf(totals: ReadonlyMap<string, number>): readonly PeerBytes[] {
+  return [...totals].map(([name, bytes]) => ({ name, bytes: Math.round(bytes) }))
 }
 
 /** The seeder beside a web seed is the origin too. */
