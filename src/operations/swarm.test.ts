@@ -134,6 +134,25 @@ test('an agent is told the torrent and the narrowest of its own and its site’s
   expect(orders[1]).toEqual(common)
 })
 
+test('a rollout under way keeps its image, whatever else is published or deployed meanwhile', async () => {
+  await control.putSetup({ xml: setupXml() }, admin)
+  const digest = await fillImage()
+  const { rollout, orders } = await roll(1)
+  const again = { reference: 'debian:12', path: '/dev/null' }
+  await expect(control.publishImage(again, admin)).rejects.toMatchObject({ code: 'already-exists' })
+  // Other bytes get another version; the setup that names them does not free those of the rollout.
+  await nameImage(world, 'debian', '13')
+  await control.putSetup({ xml: setupXml().replace('debian:12', 'debian:13') }, admin)
+  await expect(control.removeImage({ reference: 'debian:12' }, admin)).rejects.toMatchObject({ code: 'in-use' })
+  // An agent that was not answered asks again.
+  const token = await armDeployment(world, rollout.deployments[0]?.id ?? 0, 'nonce-2')
+  const agent = '22222222-2222-4222-8222-222222222222'
+  const input = { host: 'n1', agent, agentVersion: '1', inventory: exampleInventory }
+  const { work } = (await service.registerHost(input, bearer(token))).instructions
+  expect(work?.image).toMatchObject({ reference: 'debian:12', digest })
+  expect(work?.transfer).toEqual(orders[0])
+})
+
 test('by HTTP every host of a site gets its part of the site’s caps, because all of them fetch across its border', async () => {
   await control.putSetup({ xml: setupXml('<transfer engine="http" ingress="1MB/s"/>') }, admin)
   await control.setSite({ name: 'away', ingressBytesPerSecond: 900_000, egressBytesPerSecond: 1500 }, admin)

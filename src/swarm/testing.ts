@@ -6,9 +6,10 @@ import fastify from 'fastify'
 import { Secret } from '../lib/secret.ts'
 import { choosePieceBytes, pieceCount } from '../model/swarm.ts'
 import { infoHashOf, type TorrentInfo } from '../protocol/torrent.ts'
+import { type Seeder, startSeeder } from './seeder.ts'
 import { joinSwarm, type Swarm, type SwarmOptions } from './swarm.ts'
 import { Tracker } from './tracker.ts'
-import { addTrackerRoutes } from './tracker-routes.ts'
+import { type Admission, type Asking, addTrackerRoutes } from './tracker-routes.ts'
 
 export function torrentOf(bytes: Buffer, pieceBytes = choosePieceBytes(bytes.length)): SwarmOptions['torrent'] {
   const count = pieceCount({ totalBytes: bytes.length, pieceBytes })
@@ -41,41 +42,31 @@ export type TestSwarm = {
   readonly close: () => Promise<void>
 }
 
-/** `originBytesPerSecond` keeps the origin so slow that a transfer lasts. */
-export async function openSwarm(
-  bytes: Buffer,
-  options: { readonly pieceBytes?: number; readonly originBytesPerSecond?: number; readonly served?: Buffer } = {},
-): Promise<TestSwarm> {
-  const { served = bytes, originBytesPerSecond = Number.POSITIVE_INFINITY } = options
+type WorldOptions = {
+  readonly pieceBytes?: number
+  /** Keeps the origin so slow that a transfer lasts. */
+  readonly originBytesPerSecond?: number
+  /** What the origin serves, when it is not the image. */
+  readonly served?: Buffer
+  /** The address of everything. */
+  readonly host?: string
+  /** The image's file: stock clients are let in, and are told of a seeder that has it. */
+  readonly seeded?: string
+}
+
+export async function openSwarm(bytes: Buffer, options: WorldOptions = {}): Promise<TestSwarm> {
+  const { served = bytes, originBytesPerSecond = Number.POSITIVE_INFINITY, host: address = '127.0.0.1' } = options
   const torrent = torrentOf(bytes, options.pieceBytes)
   const log: string[] = []
   const swarms = new Set<Swarm>()
 
-  const origin = await openOrigin(served, originBytesPerSecond)
-
-  const pieces = pieceCount({ totalBytes: bytes.length, pieceBytes: torrent.info.pieceBytes })
+  const origin = await openOrigin(served, originBytesPerSecond, address)
+  const seeder = options.seeded === undefined ? undefined : await openSeeder(torrent, options.seeded, address)
   const complaints = new Set<string>()
-  const openTracker = async (port: number) => {
-    const app = fastify({ forceCloseConnections: true })
-    app.addHook('onRequest', async ({ url }) => {
-      const slow = /[?&]slow=([0-9a-f,%C]*)/.exec(url)?.[1] ?? ''
-      for (const id of slow.split(/,|%2C/)) if (id !== '') complaints.add(id)
-    })
-    addTrackerRoutes(app, {
-      tracker: new Tracker({ firstVersion: Math.floor(performance.now()), limits: { agentIntervalMs: 200 } }),
-      admit: async ({ token, infoHash }) =>
-        token === undefined || infoHash !== torrent.infoHash
-          ? { kind: 'refused', reason: 'not one of ours' }
-          : { kind: 'agent', host: token, site: undefined, rack: undefined, pieces },
-      onError: (error) => log.push(`tracker: ${String(error)}`),
-      limits: { perSecond: 10_000, burst: 10_000 },
-    })
-    await app.listen({ host: '127.0.0.1', port })
-    return app
-  }
-  let app = await openTracker(0)
+  const open = (port: number) => openTracker({ torrent, seeder, complaints, log, host: address, port })
+  let app = await open(0)
   const port = (app.server.address() as AddressInfo).port
-  const url = `http://127.0.0.1:${port}/announce`
+  const url = `http://${address}:${port}/announce`
 
   return {
     origin,
@@ -86,7 +77,7 @@ export async function openSwarm(
       stop: () => app.close(),
       restart: async () => {
         await app.close()
-        app = await openTracker(port)
+        app = await open(port)
       },
     },
     join: async (host, own = {}) => {
@@ -94,7 +85,7 @@ export async function openSwarm(
         torrent,
         webSeeds: [origin.url],
         tracker: { url, token: new Secret(host) },
-        listen: { host: '127.0.0.1', port: 0 },
+        listen: { host: address, port: 0 },
         budgetBytes: 256 * 1024 * 1024,
         client: 'HaDeS test',
         log: (line) => log.push(`${host}: ${line}`),
@@ -106,13 +97,55 @@ export async function openSwarm(
     close: async () => {
       await Promise.all([...swarms].map((swarm) => swarm.close()))
       await app.close()
+      await seeder?.close()
       origin.close()
     },
   }
 }
 
+/** The real one; whoever has a token is the host of that name. */
+async function openTracker(options: {
+  readonly torrent: SwarmOptions['torrent']
+  readonly seeder: Seeder | undefined
+  readonly complaints: Set<string>
+  readonly log: string[]
+  readonly host: string
+  readonly port: number
+}) {
+  const { torrent, seeder, complaints, log, host, port } = options
+  const admit = async ({ token, infoHash }: Asking): Promise<Admission> => {
+    const isKnown = infoHash === torrent.infoHash && (token !== undefined || seeder !== undefined)
+    if (!isKnown) return { kind: 'refused', reason: 'not one of ours' }
+    const kind = token === undefined ? 'stranger' : 'agent'
+    return { kind, host: token, site: undefined, rack: undefined, pieces: pieceCount(torrent.info) }
+  }
+  const app = fastify({ forceCloseConnections: true })
+  app.addHook('onRequest', async ({ url }) => {
+    const slow = /[?&]slow=([0-9a-f,%C]*)/.exec(url)?.[1] ?? ''
+    for (const id of slow.split(/,|%2C/)) if (id !== '') complaints.add(id)
+  })
+  addTrackerRoutes(app, {
+    tracker: new Tracker({
+      firstVersion: Math.floor(performance.now()),
+      limits: { agentIntervalMs: 200 },
+      originOf: (infoHash) => seeder?.peerOf(infoHash),
+    }),
+    admit,
+    onError: (error) => log.push(`tracker: ${String(error)}`),
+    limits: { perSecond: 10_000, burst: 10_000 },
+  })
+  await app.listen({ host, port })
+  return app
+}
+
+async function openSeeder({ info, infoHash }: SwarmOptions['torrent'], path: string, host: string): Promise<Seeder> {
+  const seeder = await startSeeder({ host, port: 0, client: 'HaDeS test seeder' })
+  await seeder.open(infoHash, { path, geometry: info })
+  return seeder
+}
+
 /** Serves `served` by ranges, and counts what it sends. */
-async function openOrigin(served: Buffer, originBytesPerSecond: number) {
+async function openOrigin(served: Buffer, originBytesPerSecond: number, host: string) {
   const origin = { url: '', sentBytes: 0, isAway: false, refused: 0 }
   let busyUntil = 0
   const server = createServer((request, response) => {
@@ -148,9 +181,9 @@ async function openOrigin(served: Buffer, originBytesPerSecond: number) {
       response.end(served.subarray(Number(from), end + 1))
     } else sendFrom(Number(from))
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, host, resolve))
   // A server that listens on TCP has a numeric port.
-  origin.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/image.zst`
+  origin.url = `http://${host}:${(server.address() as AddressInfo).port}/image.zst`
   const close = () => {
     server.closeAllConnections()
     server.close()
