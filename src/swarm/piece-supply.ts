@@ -19,7 +19,7 @@ export type SupplyCounts = {
 
 export type PeerBytes = { readonly name: string; readonly bytes: number }
 
-export const namedPeersMax = 16
+const namedPeersMax = 16
 
 /** Added up by name, the largest first, as many as are named. */
 export function largest(moved: readonly PeerBytes[]): readonly PeerBytes[] {
