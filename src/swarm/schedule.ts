@@ -37,7 +37,10 @@ const limits = {
   /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */
   webPatienceMs: 2000,
   webPatienceStepsMax: 5,
-  /** A source that was left is tried again after this, doubling each time it is left again. */
+  /** Where pieces come in bursts, as from a host whose processor is busy, more patience is due: twice the usual gap. */
+  gapMsMax: 2500,
+  gapHalfLifeMs: 10_000,
+  /** A source that was left is tried again after this, doubling each time it is left again soon. */
   returnMs: 3000,
   returnMsMax: 30_000,
   /** Paces are compared over this, or over more when so few pieces come in it that chance decides. */
@@ -95,6 +98,8 @@ type Stripe = {
   low: number
   /** When the last piece of it arrived. */
   progressAt: number
+  /** The longest time without a piece of late, as it was after the last piece. */
+  gapMs: number
   returnMs: number
   /** Who is asked beside a slow source. */
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
@@ -276,7 +281,11 @@ export class Schedule {
     this.#status[piece] = arrived
     this.#here += 1
     const stripe = this.#stripeOf(piece)
-    if (stripe !== undefined) stripe.progressAt = now
+    if (stripe !== undefined) {
+      const gapMs = now - stripe.progressAt
+      stripe.gapMs = Math.max(gapMs, stripe.gapMs * 0.5 ** (gapMs / limits.gapHalfLifeMs))
+      stripe.progressAt = now
+    }
     if ((this.#askedOf[piece] ?? 0) > 0) {
       for (const other of this.#sources.values()) if (other.asked.has(piece)) this.#cancel(other, piece)
     }
@@ -479,7 +488,7 @@ export class Schedule {
         const patienceMs = isWeb
           ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
           : limits.patienceMs * (next - stripe.level)
-        if (starvedMs > patienceMs) {
+        if (starvedMs > patienceMs + 2 * Math.min(stripe.gapMs, limits.gapMsMax)) {
           this.#complain(id, now)
           stripe.isFirstSlow = false
           this.#moveTo(stripe, next, now)
@@ -511,6 +520,7 @@ export class Schedule {
 
   /** Asks another source from now on, also for what was asked of the last one. */
   #moveTo(stripe: Stripe, level: number, now: number): void {
+    if (stripe.level === 0 && now - stripe.levelSince > limits.returnMsMax) stripe.returnMs = limits.returnMs
     const last = this.#primaryOf(stripe)
     stripe.level = level
     stripe.levelSince = now
@@ -628,6 +638,7 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
     former: undefined,
     low: 0,
     progressAt: now,
+    gapMs: 0,
     returnMs: limits.returnMs,
     asksAnyone: line.length === 0,
     trial: undefined,

@@ -288,7 +288,7 @@ export class Swarm implements PieceSupply {
         // It takes the place of an older connection to the same peer.
         if (this.#sources.has(id)) this.#schedule.removeSource(id)
         this.#sources.set(id, peer)
-        this.#names.set(id, peer.ip.replace(/^::ffff:/, ''))
+        this.#names.set(id, plainAddress(peer.ip))
         this.#schedule.addSource(id, peer.kind, performance.now())
         this.#kick()
       },
@@ -311,9 +311,16 @@ export class Swarm implements PieceSupply {
         this.#retryAt.set(source.id, performance.now() + reconnectMs)
         const name = this.#names.get(source.id) ?? source.id
         if (reason !== undefined) this.#options.log(`${source.kind} ${name} is gone: ${reason.message}`)
+        if (source.kind === 'stranger') this.#forget(source.id)
         this.#kick()
       },
     }
+  }
+
+  /** Strangers may come any number of times, each time under another id: they are remembered together. */
+  #forget(id: string): void {
+    this.#received.set('strangers', (this.#received.get('strangers') ?? 0) + (this.#received.get(id) ?? 0))
+    for (const map of [this.#received, this.#names, this.#retryAt, this.#strays]) map.delete(id)
   }
 
   #onBytes(source: PieceSource, bytes: number): void {
@@ -379,8 +386,11 @@ export class Swarm implements PieceSupply {
     return false
   }
 
-  #refuse({ peerId, direction }: PeerCandidate): string | undefined {
+  #refuse({ peerId, direction, ip }: PeerCandidate): string | undefined {
     if (this.#closing.signal.aborted) return 'the swarm was left'
+    const named = [...(this.#route?.sources.flat() ?? []), ...(this.#route?.successors ?? [])]
+    const owner = named.find((peer) => peer.peerId === peerId)
+    if (owner !== undefined && owner.ip !== plainAddress(ip)) return `it has the peer id of the host at ${owner.ip}`
     if (this.#schedule.isBanned(peerId)) return 'it has sent pieces with wrong hashes'
     const present = this.#sources.get(peerId)
     if (!(present instanceof Peer)) return undefined
@@ -554,6 +564,11 @@ function slabs(): (bytes: number) => Buffer {
 function bucketOf(bytesPerSecond: number | undefined): TokenBucket | undefined {
   if (bytesPerSecond === undefined) return undefined
   return new TokenBucket({ bytesPerSecond, burstBytes: Math.max(64 * 1024, bytesPerSecond / 10) })
+}
+
+/** An IPv4 address that came in by an IPv6 socket, as it is. */
+function plainAddress(ip: string): string {
+  return ip.replace(/^::ffff:/, '')
 }
 
 function smaller(a: string, b: string): string {

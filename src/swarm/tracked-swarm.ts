@@ -60,7 +60,7 @@ const judgeMsPerAgent = 0.1
 /** After a restart of the tracker agents come back in any order: so long they are waited for before the first plan. */
 const settleMs = 1500
 /** Hosts that are started together announce within moments: a plan without half of them would be made anew at once. */
-const gatherMs = 250
+const gatherMs = 150
 
 const wellStanding: Standing = { isStraggler: false, sinceMs: 0, times: 0 }
 
