@@ -79,6 +79,7 @@ export class Seeder {
   async close(): Promise<void> {
     clearInterval(this.#sweeps)
     await this.#listener.close()
+    await Promise.allSettled(this.#opening.values())
     await Promise.all([...this.#seeded.keys()].map((infoHash) => this.#forget(infoHash)))
   }
 
@@ -117,7 +118,8 @@ export class Seeder {
 
   #sweep(now: number): void {
     for (const [infoHash, { peers, askedAt }] of this.#seeded) {
-      if (peers.size === 0 && now - askedAt > idleMsMax) void this.#forget(infoHash)
+      // A file that cannot be closed any more was read all the same.
+      if (peers.size === 0 && now - askedAt > idleMsMax) this.#forget(infoHash).catch(() => undefined)
     }
   }
 
