@@ -477,6 +477,7 @@ export class Schedule {
       if (source === undefined) {
         const isGone = this.#gone.has(id)
         if (!isGone && now - stripe.levelSince < limits.connectMs) return
+        this.#complain(id, now)
         this.#moveTo(stripe, this.#nextLevel(stripe, undefined), now)
         return
       }

@@ -312,6 +312,7 @@ export class Swarm implements PieceSupply {
         const name = this.#names.get(source.id) ?? source.id
         if (reason !== undefined) this.#options.log(`${source.kind} ${name} is gone: ${reason.message}`)
         if (source.kind === 'stranger') this.#forget(source.id)
+        else if (this.#route?.sources.some(([first]) => first?.peerId === source.id)) this.#tracker?.announceNow()
         this.#kick()
       },
     }

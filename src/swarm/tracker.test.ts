@@ -199,10 +199,10 @@ describe('agents', () => {
 
   test('are asked less often the more there are', () => {
     const world = openWorld()
-    for (let i = 0; i < 1001; i++) world.agent(`n${i}`)
+    for (let i = 0; i < 24; i++) world.agent(`n${i}`)
     world.run(1000)
-    expect(world.agent('n0')).toMatchObject({ intervalSeconds: 2, agent: { nextMs: 2000 } })
-    for (let i = 1001; i < 5001; i++) world.agent(`n${i}`)
+    expect(world.agent('n0')).toMatchObject({ intervalSeconds: 3, agent: { nextMs: 3000 } })
+    for (let i = 24; i < 5000; i++) world.agent(`n${i}`)
     expect(world.agent('n0').intervalSeconds).toBe(5)
   })
 

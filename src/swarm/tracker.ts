@@ -33,12 +33,12 @@ export const trackerLimits: TrackerLimits = {
   agentIntervalMs: 1000,
 }
 
-/** How far apart agents announce, by their number: never more than 4,000 a second in one swarm. */
-const intervalSteps: readonly { readonly agentsMax: number; readonly times: number }[] = [
-  { agentsMax: 1000, times: 1 },
-  { agentsMax: 5000, times: 2 },
-  { agentsMax: Number.POSITIVE_INFINITY, times: 5 },
-]
+/**
+ * How far apart agents announce: the shortest interval for so many, and longer for more, so that the answers are no load on
+ * the origin's link. Whose predecessor is gone turns to the next one by itself, and tells the tracker at once.
+ */
+const agentsAtShortest = 8
+const intervalTimesMax = 5
 /** aria2 announces at the smaller one, libtorrent and transmission at the larger. */
 const strangerInterval = { seconds: 30, minSeconds: 5 }
 /** How many announces may be missed before a member is forgotten, with half an interval for the way. */
@@ -162,8 +162,7 @@ export class Tracker {
   }
 
   #agentIntervalMs({ agents }: TrackedSwarm): number {
-    const { times } = intervalSteps.find(({ agentsMax }) => agents <= agentsMax) ?? { times: 1 }
-    return this.#limits.agentIntervalMs * times
+    return Math.round(this.#limits.agentIntervalMs * Math.min(intervalTimesMax, Math.max(1, agents / agentsAtShortest)))
   }
 
   #answer(swarm: TrackedSwarm, intervalMs: number, peers: readonly ListedPeer[]): AnnounceAnswer {
