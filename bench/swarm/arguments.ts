@@ -37,9 +37,13 @@ export type BenchOptions = {
   readonly stockPieceKib: number
   readonly congestion: string
   readonly isLoopback: boolean
+  /** Numbers of simulated hosts, and pieces of their image. */
+  readonly virtual: readonly number[]
+  readonly virtualPieces: number
 }
 
 export const nodesMax = 500
+const virtualNodesMax = 20_000
 const gibMax = 1024
 
 export const benchHelp = `make bench-swarm ARGS="..."
@@ -62,6 +66,8 @@ ${faultHelp.replaceAll(/^/gm, '                         ')}
   --limit-factor 25      a run is stopped after so many times the limit
   --stock-piece-kib 256  pieces of the stock clients' torrent
   --congestion cubic     TCP's congestion control on all nodes
+  --virtual 1000,10000   part two: so many hosts under a virtual clock, in racks and sites; --runs and --json hold
+  --pieces 2048          of their image, a MiB each
   --loopback             part three: one agent between a seeder and a leecher on loopback, 1 GiB unless --mib`
 
 /** Throws an Error with a sentence for the person who typed them. */
@@ -88,6 +94,8 @@ export function parseArguments(words: readonly string[]): BenchOptions {
       'stock-piece-kib': { type: 'string', default: '256' },
       congestion: { type: 'string', default: 'cubic' },
       loopback: { type: 'boolean', default: false },
+      virtual: { type: 'string' },
+      pieces: { type: 'string', default: '2048' },
     },
   })
   const diskMbit = values['disk-mbit']
@@ -117,6 +125,8 @@ export function parseArguments(words: readonly string[]): BenchOptions {
     stockPieceKib: wholeNumber('--stock-piece-kib', values['stock-piece-kib'], 16, 16 * 1024),
     congestion: word('--congestion', values.congestion),
     isLoopback: values.loopback,
+    virtual: (values.virtual?.split(',') ?? []).map((text) => wholeNumber('--virtual', text, 1, virtualNodesMax)),
+    virtualPieces: wholeNumber('--pieces', values.pieces, 1, 100_000),
   }
 }
 

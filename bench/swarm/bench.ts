@@ -11,6 +11,7 @@ import { destroyNetwork, ownPrefix, prefixesOfDeadRuns } from './network.ts'
 import { plotRuns } from './plot.ts'
 import { type RunResult, runMethod } from './run.ts'
 import { stockAnnounce } from './stock.ts'
+import { runVirtual } from './virtual.ts'
 
 const words = process.argv.slice(2)
 if (words.includes('--help')) console.log(benchHelp)
@@ -26,6 +27,10 @@ async function main(words: readonly string[]): Promise<void> {
     process.exitCode = 2
     return
   }
+  if (options.virtual.length > 0) {
+    runVirtuals(options)
+    return
+  }
   if (options.isLoopback) {
     await inPlace(options, (place) => runLoopbacks(options, place))
     return
@@ -36,6 +41,15 @@ async function main(words: readonly string[]): Promise<void> {
       : await readResults(options.from)
   if (!options.asJson) console.log(tableOf(results, options.isVerbose))
   if (options.plot !== undefined) await writeFile(options.plot, plotRuns(results))
+}
+
+function runVirtuals({ virtual, virtualPieces: pieces, runs, seed, asJson }: BenchOptions): void {
+  for (const nodes of virtual) {
+    for (let run = 0; run < runs; run++) {
+      const result = runVirtual({ nodes, pieces, seed: seed + run })
+      console.log(asJson ? JSON.stringify(result) : result)
+    }
+  }
 }
 
 async function readResults(file: string): Promise<RunResult[]> {
