@@ -79,6 +79,8 @@ type Source = {
   bytesPerSecond: number
   bucketBytes: number
   bucketSince: number
+  /** When bytes of pieces came from it last. */
+  heardAt: number
   /** Pieces it held when the pace was last compared. */
   countThen: number
   /** The last that was asked of it was refused, and nothing has come since. */
@@ -204,6 +206,7 @@ export class Schedule {
       bytesPerSecond: 0,
       bucketBytes: 0,
       bucketSince: now,
+      heardAt: now,
       countThen: 0,
       isRefusing: false,
     }
@@ -259,6 +262,7 @@ export class Schedule {
   heard(id: string, bytes: number, now: number): void {
     const source = this.#sources.get(id)
     if (source === undefined) return
+    source.heardAt = now
     source.bucketBytes += bytes
     const elapsed = now - source.bucketSince
     if (elapsed < limits.windowMs) return
@@ -571,7 +575,9 @@ export class Schedule {
     const paceBefore = this.#pace
     stripe.isFirstSlow = true
     this.#moveTo(stripe, stripe.level + 1, now)
-    stripe.trial = { since: now, paceBefore, fair }
+    // Nothing comes from it, and the next one tells of more: our own link is alive, and there is nothing to be tried.
+    if (now - primary.heardAt > limits.patienceMs) this.#complain(primary.id, now)
+    else stripe.trial = { since: now, paceBefore, fair }
   }
 
   /** Notes whether we have all that our source has, and how fast we get on then. */
