@@ -42,7 +42,7 @@ async function demo(cluster: Cluster): Promise<void> {
   )
   await run(cluster, 'deploy', lab.machines.map(({ name }) => name).join(','), '--setup', 'debian')
 
-  say('one image left the origin; the machines had the rest from each other')
+  say('how the image spread: what came from the origin, what from each other')
   await run(cluster, 'swarm')
 
   say('the new systems answer')
