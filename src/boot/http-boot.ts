@@ -3,6 +3,7 @@
 import { basename, dirname } from 'node:path'
 import staticFiles from '@fastify/static'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { plainAddress } from '../lib/plain-address.ts'
 import type { ResolveBoot } from '../model/boot.ts'
 import type { HttpRequest } from './record.ts'
 
@@ -20,7 +21,7 @@ export async function addBootRoutes(
   app.addHook('onResponse', async (request, reply) => {
     onRequest({
       path: pathOf(request),
-      peerAddress: request.ip.replace(/^::ffff:/, ''),
+      peerAddress: plainAddress(request.ip),
       status: reply.statusCode,
       bytes: Number(reply.getHeader('content-length') ?? 0),
       ms: Math.round(performance.now() - (began.get(request) ?? 0)),

@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino'
 import type { Port } from '../contract/operation.ts'
 import { restBase } from '../contract/rest-form.ts'
+import { plainAddress } from '../lib/plain-address.ts'
 import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import { xml } from '../lib/xml.ts'
@@ -140,7 +141,7 @@ function baseOf(request: FastifyRequest): string {
 }
 
 function credentialsOf(request: FastifyRequest, isLocal: boolean): Credentials {
-  const address = isLocal ? 'unix' : (request.raw.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+  const address = isLocal ? 'unix' : plainAddress(request.raw.socket.remoteAddress ?? '')
   return { address, isLocal, token: tokenOf(request.headers.authorization) }
 }
 

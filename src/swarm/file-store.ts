@@ -1,6 +1,7 @@
 // The seeder's pieces: the published image.zst itself, read piece by piece. It has all of them from the beginning.
 import { type FileHandle, open } from 'node:fs/promises'
 import { type PieceGeometry, pieceCount, pieceLength } from '../model/swarm.ts'
+import { fullBitfield } from '../protocol/bitfield.ts'
 import type { PieceReader } from './piece-reader.ts'
 
 /** Several agents ask for the same piece within moments: one after the other, as far apart as they have drifted. */
@@ -54,11 +55,7 @@ export class FileStore implements PieceReader {
   }
 
   bitfield(): Buffer {
-    const pieces = pieceCount(this.#geometry)
-    const field = Buffer.alloc(Math.ceil(pieces / 8), 0xff)
-    // The bits behind the last piece are zeros (BEP 3).
-    if (pieces % 8 !== 0) field[field.length - 1] = (0xff << (8 - (pieces % 8))) & 0xff
-    return field
+    return fullBitfield(pieceCount(this.#geometry))
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,7 @@
 // (aria2, libtorrent, transmission). Between agents nobody is choked, whole pieces are asked for in one message, and a
 // request for what is not there yet is answered when it is. BEP 3, 6, 10, 54; docs/swarm.md. Who opens connections:
 // peer-listener.ts; what goes on below the messages: peer-link.ts.
+import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TokenBucket } from '../lib/rate-limit.ts'
 import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
@@ -67,6 +68,11 @@ const introductionMsMax = 5_000
 
 /** What may wait in a socket beyond the pieces that we put there: who does not read our answers is let go. */
 const controlBacklogBytesMax = 1024 * 1024
+
+/** An id for this process as a peer (BEP 20). */
+export function newPeerId(): Buffer {
+  return Buffer.from(`-HD0100-${randomBytes(6).toString('hex')}`)
+}
 
 export class Peer implements PieceSource {
   readonly id: string

@@ -1,6 +1,7 @@
 // An agent's pieces: in memory within a budget, beyond it in the spill area or forgotten. It takes verified pieces only,
 // and its owner says what the disk's writer is done with and what the neighbours still lack.
 import { type PieceGeometry, pieceCount, pieceLength } from '../model/swarm.ts'
+import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
 import { planRelief } from './piece-budget.ts'
 import type { PieceReader } from './piece-reader.ts'
 import { type SpillArea, SpilledPieces } from './spill-area.ts'
@@ -75,7 +76,7 @@ export class PieceStore implements PieceReader {
     this.#owner = owner
     this.#ram = Array.from({ length: pieces }, () => undefined)
     this.#isWritten = new Uint8Array(pieces)
-    this.#field = Buffer.alloc(Math.ceil(pieces / 8))
+    this.#field = emptyBitfield(pieces)
     this.#lookAtBytes = fullMark * this.budgetBytes
     this.#spilled =
       spillArea && new SpilledPieces(spillArea, geometry.pieceBytes, (error) => owner.onSpillFailed(error))
@@ -98,7 +99,7 @@ export class PieceStore implements PieceReader {
     this.#ram[piece] = bytes
     this.#ramBytes += length
     if (isNew) this.#unwrittenBytes += length
-    this.#setField(piece, true)
+    setBit(this.#field, piece, true)
     this.#tellRoom()
     if (this.#ramBytes > Math.min(this.#lookAtBytes, this.budgetBytes)) this.#relieve()
     return true
@@ -115,8 +116,7 @@ export class PieceStore implements PieceReader {
   }
 
   has(piece: number): boolean {
-    const byte = this.#field[piece >> 3]
-    return byte !== undefined && (byte & (0x80 >> (piece & 7))) !== 0
+    return hasBit(this.#field, piece)
   }
 
   /** Rejects when it does not have the piece, or when the spill area has lost it. */
@@ -262,7 +262,7 @@ export class PieceStore implements PieceReader {
     }
     this.#spilled?.drop(piece)
     this.#droppedPieces += 1
-    this.#setField(piece, false)
+    setBit(this.#field, piece, false)
   }
 
   #tellRoom(): void {
@@ -270,11 +270,5 @@ export class PieceStore implements PieceReader {
     const hadRoom = this.#hasRoom
     this.#hasRoom = this.#unwrittenBytes < mark * this.budgetBytes
     if (this.#hasRoom && !hadRoom) this.#owner.onRoom?.()
-  }
-
-  #setField(piece: number, isHere: boolean): void {
-    const byte = this.#field[piece >> 3] ?? 0
-    const bit = 0x80 >> (piece & 7)
-    this.#field[piece >> 3] = isHere ? byte | bit : byte & ~bit
   }
 }

@@ -7,6 +7,7 @@
 // a source follows the rate at which it delivers. The web seed is asked by who has no predecessor, by the others only when
 // nobody upstream moves, the nearest to the head first.
 import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
+import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
 
 export type SourceKind = 'agent' | 'stranger' | 'web-seed'
 
@@ -103,7 +104,6 @@ type Stripe = {
   /** The longest time without a piece of late, as it was after the last piece. */
   gapMs: number
   returnMs: number
-  /** Who is asked beside a slow source. */
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
   asksAnyone: boolean
   /** The level was changed because the source was slow, and it is not known yet whether that was right. */
@@ -196,7 +196,7 @@ export class Schedule {
     const source: Source = {
       id,
       kind,
-      has: kind === 'web-seed' ? undefined : new Uint8Array(Math.ceil(this.#count / 8)),
+      has: kind === 'web-seed' ? undefined : emptyBitfield(this.#count),
       count: kind === 'web-seed' ? this.#count : 0,
       asked: new Map(),
       windowPieces:
@@ -231,11 +231,8 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source?.has === undefined) return
     for (const piece of pieces) {
-      const bit = 1 << (piece & 7)
-      const at = piece >> 3
-      const byte = source.has[at]
-      if (byte === undefined || (byte & bit) !== 0 || piece >= this.#count) continue
-      source.has[at] = byte | bit
+      if (piece >= this.#count || hasBit(source.has, piece)) continue
+      setBit(source.has, piece, true)
       source.count += 1
     }
   }
@@ -243,7 +240,7 @@ export class Schedule {
   sourceLacks(id: string, piece: number): void {
     const source = this.#sources.get(id)
     if (source?.has === undefined || !hasPiece(source, piece)) return
-    source.has[piece >> 3] = (source.has[piece >> 3] ?? 0) & ~(1 << (piece & 7))
+    setBit(source.has, piece, false)
     source.count -= 1
   }
 
@@ -408,15 +405,8 @@ export class Schedule {
     // of the way back as one with ten.
     if (source.asked.size > (window * 3) / 4) return
     const pieces: number[] = []
-    let isLow = true
-    for (let piece = stripe.low; piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
-      const status = this.#status[piece]
-      if (isLow && status !== undefined && status >= arrived) {
-        stripe.low = this.#nextOf(piece)
-        continue
-      }
-      isLow = false
-      if (status !== missing || !(ahead || hasPiece(source, piece))) continue
+    for (let piece = this.#oldest(stripe); piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
+      if (this.#status[piece] !== missing || !(ahead || hasPiece(source, piece))) continue
       pieces.push(piece)
       source.asked.set(piece, now)
       this.#countAsked(piece, 1)
@@ -658,5 +648,5 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
 }
 
 function hasPiece(source: Source, piece: number): boolean {
-  return source.has === undefined || ((source.has[piece >> 3] ?? 0) & (1 << (piece & 7))) !== 0
+  return source.has === undefined || hasBit(source.has, piece)
 }

@@ -1,11 +1,10 @@
 // The seeder beside the origin: an ordinary BitTorrent peer that has every piece, for stock clients. Our own agents fetch
 // from the origin by HTTP. An image is opened when the tracker first names us for it, and closed when nobody has asked for
 // a while.
-import { randomBytes } from 'node:crypto'
 import type { TokenBucket } from '../lib/rate-limit.ts'
 import type { PieceGeometry, SwarmPeer } from '../model/swarm.ts'
 import { type FileStore, openFileStore } from './file-store.ts'
-import { Peer, type PeerSwarm } from './peer.ts'
+import { newPeerId, Peer, type PeerSwarm } from './peer.ts'
 import { listenForPeers, type PeerListener } from './peer-listener.ts'
 import { Uploads } from './upload.ts'
 
@@ -37,7 +36,7 @@ export class Seeder {
   readonly #wires: Map<string, PeerSwarm>
   readonly #seeded = new Map<string, Seeded>()
   readonly #opening = new Map<string, Promise<void>>()
-  readonly #peerId = Buffer.concat([Buffer.from('-HD0100-'), Buffer.from(randomBytes(6).toString('hex'))])
+  readonly #peerId = newPeerId()
   readonly #uploads = new Uploads()
   readonly #sweeps: NodeJS.Timeout
   #sentBefore = 0

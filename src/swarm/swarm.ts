@@ -1,15 +1,16 @@
 // One image's swarm as one agent lives in it: sockets, the store, the web seeds and the tracker around the scheduler, which
 // alone decides what is asked of whom. Pieces come out verified, in the order of their arrival; they stay readable, and go
 // on to whoever asks, until they are released. docs/swarm.md.
-import { hash, randomBytes } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { plainAddress } from '../lib/plain-address.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import type { Secret } from '../lib/secret.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { type PieceGeometry, pieceCount, pieceLength, type Route, type SwarmPeer } from '../model/swarm.ts'
 import type { parseTorrent } from '../protocol/torrent.ts'
 import { TrackerClient } from './announce.ts'
-import { Peer, type PeerCandidate, type PeerSwarm } from './peer.ts'
+import { newPeerId, Peer, type PeerCandidate, type PeerSwarm } from './peer.ts'
 import { connectPeer, listenForPeers, type PeerListener } from './peer-listener.ts'
 import type { PieceSource } from './piece-source.ts'
 import { PieceStore } from './piece-store.ts'
@@ -74,7 +75,7 @@ const minRoomBytes = 8 * 1024 * 1024
 
 /** Joins the swarm of an image. Throws when the port cannot be bound. */
 export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
-  const peerId = Buffer.concat([Buffer.from('-HD0100-'), Buffer.from(randomBytes(6).toString('hex'))])
+  const peerId = newPeerId()
   const swarms = new Map<string, PeerSwarm>()
   const { host, port } = options.listen
   const onTurnedAway = (ip: string, reason: Error) => options.log(`turned ${ip} away: ${reason.message}`)
@@ -565,11 +566,6 @@ function slabs(): (bytes: number) => Buffer {
 function bucketOf(bytesPerSecond: number | undefined): TokenBucket | undefined {
   if (bytesPerSecond === undefined) return undefined
   return new TokenBucket({ bytesPerSecond, burstBytes: Math.max(64 * 1024, bytesPerSecond / 10) })
-}
-
-/** An IPv4 address that came in by an IPv6 socket, as it is. */
-function plainAddress(ip: string): string {
-  return ip.replace(/^::ffff:/, '')
 }
 
 function smaller(a: string, b: string): string {

@@ -1,6 +1,7 @@
 // The tracker over HTTP: `/announce` and `/scrape`. It asks who may be in a swarm, holds floods back and puts everything that
 // is wrong into words that clients show: bencoded `failure reason`s with status 200 (BEP 3), 429 for floods (BEP 31).
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { plainAddress } from '../lib/plain-address.ts'
 import { encodeAnswer, encodeRefusal, encodeScrape, isRefusal, type Refusal } from '../protocol/tracker-answer.ts'
 import { parseAnnounce, parseScrape } from '../protocol/tracker-wire.ts'
 import type { Announcer } from './tracked-swarm.ts'
@@ -105,7 +106,7 @@ function queryOf({ raw }: FastifyRequest): string {
 }
 
 function addressOf({ raw }: FastifyRequest): string {
-  return (raw.socket.remoteAddress ?? '').replace(/^::ffff:/, '').replace(/%.*$/, '')
+  return plainAddress(raw.socket.remoteAddress ?? '').replace(/%.*$/, '')
 }
 
 function tokenOf({ headers }: FastifyRequest): string | undefined {
