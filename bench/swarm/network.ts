@@ -24,6 +24,16 @@ export function nodeAddress(node: number): string {
   return `10.77.${1 + Math.floor(node / 250)}.${1 + (node % 250)}`
 }
 
+/** The origin has number 0, node n has n + 1. */
+function addressOf(index: number): string {
+  return index === 0 ? originAddress : nodeAddress(index - 1)
+}
+
+function macOf(index: number): string {
+  const [high, low] = [index >> 8, index & 255].map((byte) => byte.toString(16).padStart(2, '0'))
+  return `52:54:00:01:${high}:${low}`
+}
+
 const namePrefix = 'hades-bench'
 /** Programs that set up namespaces at once; more only wait for the kernel's one lock. */
 const atOnce = 4
@@ -81,6 +91,7 @@ export async function createNetwork(prefix: string, options: NetworkOptions): Pr
   await execa('ip', ['netns', 'exec', network.switch, 'sh', '-c', quiet])
   const limited = pLimit(atOnce)
   await Promise.all(ends.map((end, index) => limited(() => setUpEnd(end, index, options))))
+  await Promise.all(ends.map((end, index) => limited(() => introduce(end, index, options))))
   return network
 }
 
@@ -94,12 +105,12 @@ function namesOf(prefix: string, nodes: number): Pick<Network, 'prefix' | 'switc
 }
 
 async function setUpEnd(namespace: string, index: number, { mbit, congestion }: NetworkOptions): Promise<void> {
-  const address = index === 0 ? originAddress : nodeAddress(index - 1)
+  const address = addressOf(index)
   await ip(
     ['-n', namespace],
     [
       'link set lo up',
-      `link set ${device} addrgenmode none gso_max_size ${packetBytesMax}`,
+      `link set ${device} address ${macOf(index)} addrgenmode none gso_max_size ${packetBytesMax}`,
       `link set ${device} up`,
       `addr add ${address}/16 dev ${device} noprefixroute`,
       // By the route, because a namespace may not choose what the machine does not allow everyone.
@@ -107,6 +118,18 @@ async function setUpEnd(namespace: string, index: number, { mbit, congestion }: 
     ],
   )
   await tc(namespace, [shape('add', device, mbit)])
+}
+
+/**
+ * Tells one end the hardware addresses of all others. All namespaces of a machine share one table of neighbours, which
+ * has 1024 places for those that were asked for: 72 nodes with their connections overflow it, and then nobody new is reached.
+ */
+async function introduce(namespace: string, index: number, { nodes }: NetworkOptions): Promise<void> {
+  const others = Array.from({ length: nodes + 1 }, (_, other) => other).filter((other) => other !== index)
+  await ip(
+    ['-n', namespace],
+    others.map((other) => `neigh replace ${addressOf(other)} lladdr ${macOf(other)} dev ${device} nud permanent`),
+  )
 }
 
 async function ip(options: readonly string[], lines: readonly string[]): Promise<void> {
@@ -142,6 +165,7 @@ export async function plug(network: Network, node: number): Promise<void> {
   await ip(['-n', network.switch], [attach(node + 1)])
   await tc(network.switch, [shape('add', portOf(node + 1), network.mbit)])
   await setUpEnd(hostOf(network, node), node + 1, network)
+  await introduce(hostOf(network, node), node + 1, network)
 }
 
 /** Takes the node off the switch. Its own link stays up: neither end learns of it. */
