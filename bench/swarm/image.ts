@@ -19,7 +19,8 @@ export type PublishedImage = {
   readonly library: string
   readonly folder: string
   readonly url: string
-  readonly torrentUrl: string
+  /** Files: every method has its torrent before the gate opens. */
+  readonly torrent: string
   readonly ours: Forms
   /** With the stock clients' larger pieces. */
   readonly stock: Forms
@@ -79,7 +80,11 @@ async function publishForms(
   const url = `${originBase}/images/${sha256}/image.zst`
   const links = { torrentUrl: `${originBase}/stock.torrent`, mirrors: [{ url }] }
   await writeFile(stockMetalink, encodeMetalink({ ...torrentInfoOf(stock), sha256, ...links }))
-  const torrentUrl = `${originBase}/images/${sha256}/image.torrent`
+  const torrent = join(library, 'our.torrent')
+  await writeFile(
+    torrent,
+    encodeTorrent({ info: torrentInfoOf(ours), announce: [`${originBase}/announce`], webSeeds: [url] }),
+  )
   return {
     bytes: totalBytes,
     sha256,
@@ -87,7 +92,7 @@ async function publishForms(
     library,
     folder,
     url,
-    torrentUrl,
+    torrent,
     ours,
     stock,
     stockTorrent,

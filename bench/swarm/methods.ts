@@ -40,7 +40,7 @@ function ourNode(engine: 'swarm' | 'http') {
       engine,
       name,
       url: image.url,
-      torrent: image.torrentUrl,
+      torrent: image.torrent,
       announce: `${originBase}/announce`,
       output: join(folder, 'image.zst'),
       ...(diskMbit === undefined ? {} : { 'disk-mbit': diskMbit }),

@@ -2,7 +2,7 @@
 // ended from outside. It speaks the lines of participant.ts.
 import { once } from 'node:events'
 import { writeSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
@@ -18,10 +18,10 @@ const { values } = parseArgs({
     engine: { type: 'string', default: 'swarm' },
     /** The host that the tracker takes it for. */
     name: { type: 'string', default: 'node' },
-    /** URLs of the image at the origin, of its torrent, and of the tracker. */
+    /** URLs of the image at the origin and of the tracker; the torrent is a file, as for the stock clients. */
     url: { type: 'string', default: '' },
-    torrent: { type: 'string', default: '' },
     announce: { type: 'string', default: '' },
+    torrent: { type: 'string', default: '' },
     /** Where peers connect. */
     listen: { type: 'string', default: '0.0.0.0' },
     port: { type: 'string', default: '6881' },
@@ -45,7 +45,7 @@ lines.on('line', (line) => {
 })
 
 // Every method has its torrent before the gate opens: what is measured is the image.
-const torrent = values.engine === 'swarm' ? await fetchTorrent() : undefined
+const torrent = values.engine === 'swarm' ? parseTorrent(await readFile(values.torrent)) : undefined
 console.log('ready')
 if (values.gate) await untilLine('go')
 const file = await open(values.output, 'w')
@@ -84,12 +84,6 @@ async function write(file: FileHandle, bytes: Buffer, at: number): Promise<void>
   // On tmpfs a write is a copy: handing it to another thread would cost more than it does, times 72.
   if (disk === undefined) writeSync(file.fd, bytes, 0, bytes.length, at)
   else await file.write(bytes, 0, bytes.length, at)
-}
-
-async function fetchTorrent() {
-  const answer = await fetch(values.torrent)
-  if (!answer.ok) throw new Error(`${values.torrent} answered ${answer.status}`)
-  return parseTorrent(Buffer.from(await answer.arrayBuffer()))
 }
 
 async function fetchBySwarm(torrent: ReturnType<typeof parseTorrent>, file: FileHandle): Promise<void> {
