@@ -44,8 +44,11 @@ export type SwarmOptions = {
 /** How often the scheduler looks whether somebody is late. */
 const tickMs = 100
 
-/** So long the tracker may take to name a predecessor before the web seed is asked instead. */
-const routeMsMax = 2000
+/**
+ * So long the tracker may take to name a predecessor before the web seed is asked instead; longer than an announce, so that
+ * hosts which are slow to start, or thousands that start at once, do not all turn to the origin.
+ */
+const routeMsMax = 6000
 
 /** Connections that no route names any more are kept for a while: the next route may name them again. */
 const strayMsMax = 15_000
