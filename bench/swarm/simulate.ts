@@ -48,7 +48,8 @@ export type Outcome = {
 
 const webSeed = 'http://origin/'
 const tickMs = 100
-const haveMs = 50
+/** As peer-news.ts tells agents. */
+const haveMs = 400
 /** A run that takes longer than so many times the limit has gone wrong. */
 const giveUpFactor = 30
 

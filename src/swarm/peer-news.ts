@@ -1,16 +1,18 @@
 // The pieces that we hold and one peer has not been told of: collected for a moment, so that many are told in one write.
 
-/** News of pieces are collected for so long before they are told. */
-const agentDelayMs = 50
+/**
+ * An agent does not wait for our news: it has asked for pieces before we had them. It only compares how far everybody is,
+ * over a second. Each telling wakes two processes, which at low rates costs more than the pieces do.
+ */
+const agentDelayMs = 400
 const strangerDelayMs = 200
 
-/** Who holds a piece already only wants to know how far we are; its link has better uses. */
-const oldNewsDelayMs = 400
+/** So many are told at once, however soon: who is short of memory waits to hear what its successors have. */
+const batchMax = 32
 
 export type PeerNewsOptions = {
   /** Not known before the other has introduced itself. */
   readonly isAgent: () => boolean
-  readonly isHeldThere: (piece: number) => boolean
   /** Called once for each batch. */
   readonly tell: (pieces: readonly number[]) => void
 }
@@ -19,21 +21,16 @@ export class PeerNews {
   readonly #options: PeerNewsOptions
   readonly #pieces = new Set<number>()
   #timer: NodeJS.Timeout | undefined
-  /** All that waits to be told is of pieces that the other holds itself. */
-  #isOld = false
 
   constructor(options: PeerNewsOptions) {
     this.#options = options
   }
 
-  /** One piece at least. */
   add(pieces: readonly number[]): void {
     for (const piece of pieces) this.#pieces.add(piece)
-    const isNew = pieces.some((piece) => !this.#options.isHeldThere(piece))
-    if (isNew && this.#isOld) this.#stop()
-    this.#isOld = !isNew && (this.#timer === undefined || this.#isOld)
-    const delayMs = this.#options.isAgent() ? agentDelayMs : strangerDelayMs
-    this.#timer ??= setTimeout(() => this.#tell(), isNew ? delayMs : oldNewsDelayMs).unref()
+    if (this.#pieces.size >= batchMax) this.#tell()
+    else
+      this.#timer ??= setTimeout(() => this.#tell(), this.#options.isAgent() ? agentDelayMs : strangerDelayMs).unref()
   }
 
   /** Takes a piece out that is not to be told of any more. False when it was not waiting to be. */
@@ -42,19 +39,14 @@ export class PeerNews {
   }
 
   close(): void {
-    this.#stop()
+    clearTimeout(this.#timer)
+    this.#timer = undefined
     this.#pieces.clear()
   }
 
   #tell(): void {
-    this.#timer = undefined
     const pieces = [...this.#pieces]
-    this.#pieces.clear()
+    this.close()
     this.#options.tell(pieces)
-  }
-
-  #stop(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
   }
 }

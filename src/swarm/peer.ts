@@ -140,7 +140,6 @@ export class Peer implements PieceSource {
     })
     this.#news = new PeerNews({
       isAgent,
-      isHeldThere: (piece) => hasBit(this.#held, piece),
       tell: (pieces) => this.#guard(() => this.#tellNews(pieces)),
     })
     this.#sink = {
