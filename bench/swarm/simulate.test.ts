@@ -44,12 +44,33 @@ describe('what happens to some hosts costs the others little', () => {
   test.each([
     { kind: 'kill', part: 0.1, atMs: 3000, costMs: 500 },
     { kind: 'late', part: 0.2, atMs: 3000, costMs: 500 },
-    // Who is slow is known after a second or two, and passed over.
+    // Who is slow is known after two or three seconds, and passed over.
     { kind: 'slow', part: 0.05, atMs: 3000, costMs: 6000 },
+    { kind: 'stall', part: 0.1, atMs: 3000, durationMs: 1500, costMs: 3000 },
   ] as const)('$kind', ({ costMs, ...fault }) => {
     for (const seed of [1, 2, 3]) {
       const { othersLastMs } = simulate({ ...world, seed, faults: [fault] })
       expect(othersLastMs - clean.lastMs, `seed ${seed}`).toBeLessThan(costMs)
     }
+  })
+})
+
+describe.each([16, 72])('%i hosts on busy processors, each standing still for a second or two in turn', (nodes) => {
+  const busy = {
+    ...world,
+    nodes,
+    geometry: { totalBytes: 2048 * 16_384, pieceBytes: 16_384 },
+    linkBytesPerSecond: 0.35e6,
+  }
+  const slowStart = { ...busy, originBytesPerSecond: 0.35e6 }
+  const faults = Array.from({ length: 9 }, (_, wave) => {
+    return { kind: 'stall', part: 0.1, atMs: 1000 + wave * 1000, durationMs: 1500 } as const
+  })
+
+  test.each([1, 2, 3, 4])('do not turn on each other or to the origin (seed %i)', (seed) => {
+    const { lastMs, limitMs, originCopies } = simulate({ ...slowStart, seed, faults })
+    // Nine seconds of standing still in a hundred; before, some ended at twice the time with two copies.
+    expect(limitMs / lastMs).toBeGreaterThan(0.75)
+    expect(originCopies).toBeLessThan(1.02)
   })
 })

@@ -25,12 +25,16 @@ export type World = {
   readonly seed: number
 }
 
-/** What happens to a part of the hosts, each hit by one fault at most: killed, slowed down to a part of the rate, or late. */
+/**
+ * What happens to a part of the hosts, each hit by one fault at most: killed, slowed down to a part of the rate, late, or
+ * stalled: the processor does something else for a while, and connections stay.
+ */
 export type VirtualFault = {
-  readonly kind: 'kill' | 'slow' | 'late'
+  readonly kind: 'kill' | 'slow' | 'late' | 'stall'
   readonly part: number
   readonly atMs: number
   readonly rate?: number
+  readonly durationMs?: number
 }
 
 export type Outcome = {
@@ -125,6 +129,7 @@ type Sender = {
   readonly uploads: Map<Node, Upload>
   isSending: boolean
   turn: number
+  stalledUntilMs: number
 }
 
 type Upload = { readonly to: Node; readonly ready: number[]; readonly parked: Set<number> }
@@ -189,6 +194,7 @@ class Simulation {
       uploads: new Map(),
       isSending: false,
       turn: 0,
+      stalledUntilMs: 0,
     }
     this.#nodes = Array.from({ length: world.nodes }, (_, index) => {
       const rack = Math.floor(index / world.rackSize)
@@ -207,6 +213,7 @@ class Simulation {
         news: [],
         isSending: false,
         turn: 0,
+        stalledUntilMs: 0,
         startMs: random() * world.startSpreadMs,
         doneMs: Number.POSITIVE_INFINITY,
         isDead: false,
@@ -249,10 +256,11 @@ class Simulation {
     }
   }
 
-  #plan(node: Node, { kind, atMs, rate = 0.1 }: VirtualFault): void {
+  #plan(node: Node, { kind, atMs, rate = 0.1, durationMs = 0 }: VirtualFault): void {
     node.isHit = true
     if (kind === 'late') node.startMs += atMs
     else if (kind === 'kill') this.#agenda.add(atMs, () => this.#kill(node))
+    else if (kind === 'stall') this.#agenda.add(atMs, () => this.#stall(node, durationMs))
     else {
       this.#agenda.add(atMs, () => {
         node.up.slowDown(rate)
@@ -280,6 +288,12 @@ class Simulation {
     }
   }
 
+  /** What comes meanwhile is dealt with afterwards, in its order. */
+  #stall(node: Node, durationMs: number): void {
+    node.stalledUntilMs = this.#agenda.now + durationMs
+    this.#agenda.add(node.stalledUntilMs, () => this.#send(node))
+  }
+
   #start(node: Node): void {
     node.schedule.addSource(webSeed, 'web-seed', this.#agenda.now)
     // As long as nobody names a predecessor nothing is asked: an agent waits for its first route.
@@ -287,7 +301,7 @@ class Simulation {
     this.#announce(node)
     const tick = () => {
       if (node.isDead) return
-      this.#decide(node)
+      if (node.stalledUntilMs <= this.#agenda.now) this.#decide(node)
       if (!node.schedule.isComplete) this.#agenda.add(this.#agenda.now + tickMs, tick)
     }
     tick()
@@ -315,7 +329,7 @@ class Simulation {
         agent: {
           have: schedule.verifiedPieces,
           rate: 0,
-          slow: schedule.complaints(now).filter((id) => id !== webSeed),
+          slow: schedule.takeComplaints().filter((id) => id !== webSeed),
           lagMs: 0,
           route: node.routeVersion,
           isLeaving: false,
@@ -389,7 +403,8 @@ class Simulation {
 
   /** Sends one piece to whose turn it is, and the next when that one has left. */
   #send(sender: Sender): void {
-    if (sender.isSending || this.#byId.get(sender.id)?.isDead === true) return
+    if (sender.isSending || sender.stalledUntilMs > this.#agenda.now) return
+    if (this.#byId.get(sender.id)?.isDead === true) return
     const uploads = [...sender.uploads.values()]
     for (let step = 0; step < uploads.length; step++) {
       const upload = uploads[(sender.turn + step) % uploads.length]
@@ -429,6 +444,10 @@ class Simulation {
   #arrive(source: string, node: Node, piece: number, bytes: number): void {
     if (node.isDead) return
     const { now } = this.#agenda
+    if (node.stalledUntilMs > now) {
+      this.#agenda.add(node.stalledUntilMs, () => this.#arrive(source, node, piece, bytes))
+      return
+    }
     node.schedule.heard(source, bytes, now)
     if (node.schedule.arrived(source, piece, now)) {
       node.schedule.verified(piece)

@@ -40,7 +40,7 @@ export type TrackerClientOptions = {
   readonly token: Secret
   /** How many peers beside those of the route the tracker is asked for, strangers and agents alike; 0 unless given. */
   readonly numwant?: number
-  /** Asked right before each announce. */
+  /** Asked once for each announce, right before it. */
   readonly status: () => AgentStatus
   /** A route other than the last one. */
   readonly onRoute: (route: Route) => void
@@ -114,7 +114,9 @@ export class TrackerClient {
     await this.#loop
     // Who was told nothing needs no farewell; who is away forgets us by itself.
     if (this.#awaySinceMs === undefined) {
-      await this.#call('stopped', AbortSignal.timeout(this.#limits.stoppedMs)).catch(() => undefined)
+      await this.#call('stopped', this.#options.status(), AbortSignal.timeout(this.#limits.stoppedMs)).catch(
+        () => undefined,
+      )
     }
     this.#agent.destroy()
   }
@@ -150,9 +152,10 @@ export class TrackerClient {
   async #announce(): Promise<number> {
     const { onRoute, onPeers, onBack } = this.#options
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.#limits.callMs)])
-    const isComplete = this.#options.status().left === 0
+    const status = this.#options.status()
+    const isComplete = status.left === 0
     const event = !this.#isStarted ? 'started' : isComplete && !this.#wasComplete ? 'completed' : undefined
-    const answer = await this.#call(event, signal)
+    const answer = await this.#call(event, status, signal)
     this.#isStarted = true
     this.#wasComplete = isComplete
     if (this.#awaySinceMs !== undefined) {
@@ -175,9 +178,12 @@ export class TrackerClient {
     this.#options.onAway?.(error instanceof Error ? error : new Error('the tracker is away', { cause: error }))
   }
 
-  async #call(event: AnnounceEvent | undefined, signal: AbortSignal): Promise<AnnounceAnswer> {
-    const { url, infoHash, peerId, port, numwant = 0, status } = this.#options
-    const { uploaded, downloaded, left, ...own } = status()
+  async #call(
+    event: AnnounceEvent | undefined,
+    { uploaded, downloaded, left, ...own }: AgentStatus,
+    signal: AbortSignal,
+  ): Promise<AnnounceAnswer> {
+    const { url, infoHash, peerId, port, numwant = 0 } = this.#options
     const query = formatAnnounce({
       infoHash,
       peerId,

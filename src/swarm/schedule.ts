@@ -44,20 +44,28 @@ const limits = {
   /** A source that was left is tried again after this, doubling each time it is left again soon. */
   returnMs: 3000,
   returnMsMax: 30_000,
+  /** One that gets on at this part of our pace at least is not slow. */
+  returnPart: 0.5,
   /** Paces are compared over this, or over more when so few pieces come in it that chance decides. */
   paceMs: 1000,
   paceMsMax: 16_000,
   pacePiecesMin: 8,
   /** Who is no more pieces behind its source than this, or half a pace, has all that it has. */
   edgePieces: 8,
+  /** A source is slow when we get on at less than this part of what the one before it does, so many times on end. */
+  slowPart: 0.4,
+  slowTimes: 2,
+  /** What a host takes from the web seed beside the head, all others lose; but a head that is slow holds up all of them. */
+  slowPartBeforeWeb: 0.5,
+  slowTimesBeforeWeb: 4,
+  /** So much of what another source gets itself must come to us: more than the half that we would share. */
+  trialPart: 0.6,
   /** Another source that does not speed things up is not the answer: the narrow place is our own link. */
   trialMs: 1000,
   trialPauseMs: 10_000,
   trialPauseMsMax: 60_000,
   /** What was asked so long ago of a source that is not the chosen one any more is asked of that. */
   straysMs: 3000,
-  /** The tracker hears of a complaint for so long. */
-  complaintMs: 5000,
   complaintsMax: 64,
 } as const
 
@@ -82,11 +90,19 @@ type Source = {
   bucketSince: number
   /** When bytes of pieces came from it last. */
   heardAt: number
-  /** Pieces it held when the pace was last compared. */
+  /** Pieces it held when the pace was last compared, how many had come to it since the time before, and the most so far. */
   countThen: number
+  gained: number
+  gainedBest: number
   /** The last that was asked of it was refused, and nothing has come since. */
   isRefusing: boolean
 }
+
+/** The level that was left, and the pace of whom we ask now. */
+type Trial = { readonly since: number; readonly from: number; readonly fair: number }
+
+/** Who before our source gets on much faster than we do, and how fast. */
+type Faster = { readonly level: number; readonly fair: number }
 
 type Stripe = {
   /** Whom to ask, the predecessor first; beyond its end the web seeds. */
@@ -107,17 +123,15 @@ type Stripe = {
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
   asksAnyone: boolean
   /** The level was changed because the source was slow, and it is not known yet whether that was right. */
-  trial: { readonly since: number; readonly paceBefore: number; readonly fair: number } | undefined
+  trial: Trial | undefined
   /** Our best pace while we had all that our source had. Catching up with it is faster, and says nothing of it. */
   edgeBest: number
   wasAtEdge: boolean
-  /** The source at the first level was left for being slow, not for being silent or gone. */
-  isFirstSlow: boolean
   trialPauseMs: number
   noTrialUntil: number
+  /** How many times on end the source was found to be slow. */
+  slowTimes: number
 }
-
-type Complaint = { readonly source: string; readonly at: number }
 
 export class Schedule {
   readonly #geometry: PieceGeometry
@@ -143,7 +157,11 @@ export class Schedule {
   #hereThen = 0
   #paceBest = 0
   #pace = 0
-  #complaints: Complaint[] = []
+  /** The last one that was not 0. */
+  #paceSeen = 0
+  readonly #complaints = new Set<string>()
+  /** Whom the route names. */
+  #named = new Set<string>()
 
   /** `jitterMs`: this host's own delay before it turns to the web seed, so that not all do at once. */
   constructor(geometry: PieceGeometry, options: { readonly jitterMs?: number } = {}) {
@@ -170,6 +188,7 @@ export class Schedule {
   /** The tracker's word on whom to ask. */
   setRoute(route: Omit<Route, 'version'>, now: number): void {
     const former = this.#stripes
+    this.#named = new Set(route.sources.flatMap((line) => line.map(({ peerId }) => peerId)))
     const isSame = route.stripes === this.#route.stripes && route.stripePieces === this.#route.stripePieces
     this.#route = route
     this.#stripes = Array.from({ length: route.stripes }, (_, index) => {
@@ -177,14 +196,16 @@ export class Schedule {
       const depth = route.depth[index] ?? 0
       const before = isSame ? former[index] : undefined
       if (before !== undefined && before.line[0] === line[0] && (line.length > 0 || before.line.length === 0)) {
-        const level = before.level >= before.line.length ? line.length : Math.min(before.level, line.length)
-        return { ...before, line, depth, level }
+        return { ...before, line, depth, level: sameLevel(before, line) }
       }
       const last = before ?? former[0]
       const primary = last === undefined ? undefined : this.#primaryOf(last)
       return {
         ...emptyStripe(line, depth, now),
         low: before?.low ?? index * route.stripePieces,
+        // Trials that failed tell of our own link, whoever is asked.
+        trialPauseMs: last?.trialPauseMs ?? limits.trialPauseMs,
+        noTrialUntil: last?.noTrialUntil ?? 0,
         former: primary?.kind === 'agent' ? primary.id : undefined,
       }
     })
@@ -208,6 +229,8 @@ export class Schedule {
       bucketSince: now,
       heardAt: now,
       countThen: 0,
+      gained: 0,
+      gainedBest: 0,
       isRefusing: false,
     }
     this.#sources.set(id, source)
@@ -274,7 +297,7 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source !== undefined) {
       source.isRefusing = false
-      if (source.asked.delete(piece)) this.#countAsked(piece, -1)
+      this.#settle(source, piece)
       if (source.windowPieces < this.#windowMax(source)) source.windowPieces += 1
     }
     const status = this.#status[piece]
@@ -303,10 +326,10 @@ export class Schedule {
   }
 
   /** The piece that arrived from the source has another hash. An agent or a stranger that lies is not asked again. */
-  corrupt(id: string, piece: number, now: number): void {
+  corrupt(id: string, piece: number): void {
     if (this.#status[piece] === arrived) this.#missing(piece)
     const source = this.#sources.get(id)
-    this.#complain(id, now)
+    this.#complain(id)
     if (source?.kind === 'web-seed') return
     this.#banned.add(id)
     for (const stripe of this.#stripes) stripe.line = stripe.line.filter((other) => other !== id)
@@ -339,10 +362,14 @@ export class Schedule {
     this.#room = pieces
   }
 
-  /** Sources that were left in the last seconds because they were slow, silent or lying. */
-  complaints(now: number): string[] {
-    this.#complaints = this.#complaints.filter(({ at }) => now - at < limits.complaintMs)
-    return [...new Set(this.#complaints.map(({ source }) => source))]
+  /**
+   * Sources that were left since the last call because they were slow or silent, and those of the route that have lied. Each
+   * is told once for each time: what stood still for a moment must not look like what is slow.
+   */
+  takeComplaints(): string[] {
+    const complaints = new Set([...this.#complaints, ...[...this.#banned].filter((id) => this.#named.has(id))])
+    this.#complaints.clear()
+    return [...complaints]
   }
 
   /** What to ask now. To be called whenever something has happened, and every 100 ms. */
@@ -458,8 +485,11 @@ export class Schedule {
     }
     for (const source of this.#sources.values()) {
       if (source.asked.size === 0 || chosen.has(source)) continue
-      const ageMs = source.kind === 'web-seed' ? 0 : limits.straysMs
-      for (const stripe of this.#stripes) this.#takeBack(stripe, source, now, ageMs)
+      for (const [piece, at] of source.asked) {
+        // What it does not have yet it may never get: those who wait for the next piece in order must not wait for that.
+        const ageMs = source.kind === 'web-seed' ? 0 : hasPiece(source, piece) ? limits.straysMs : limits.judgeEveryMs
+        if (now - at >= ageMs) this.#cancel(source, piece)
+      }
     }
   }
 
@@ -471,7 +501,7 @@ export class Schedule {
       if (source === undefined) {
         const isGone = this.#gone.has(id)
         if (!isGone && now - stripe.levelSince < limits.connectMs) return
-        this.#complain(id, now)
+        this.#complain(id)
         this.#moveTo(stripe, this.#nextLevel(stripe, undefined), now)
         return
       }
@@ -483,15 +513,20 @@ export class Schedule {
         const patienceMs = isWeb
           ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
           : limits.patienceMs * (next - stripe.level)
-        if (starvedMs > patienceMs + 2 * Math.min(stripe.gapMs, limits.gapMsMax)) {
-          this.#complain(id, now)
-          stripe.isFirstSlow = false
+        const usualMs = Math.max(2 * Math.min(stripe.gapMs, limits.gapMsMax), this.#deliveryMs(source))
+        if (starvedMs > patienceMs + usualMs) {
+          this.#complain(id)
           this.#moveTo(stripe, next, now)
           return
         }
       }
     }
     if (stripe.level > 0 && now - stripe.levelSince > stripe.returnMs) this.#tryToReturn(stripe, oldest, now)
+  }
+
+  /** How long what is outstanding there takes at the pace at which we got on last: longer than patience for whose own link is slow. */
+  #deliveryMs(source: Source): number {
+    return this.#paceSeen === 0 ? 0 : (source.asked.size * this.#paceMs) / this.#paceSeen
   }
 
   /** The next source down the line: one that has the piece, if one is named. The line's length means the web seed. */
@@ -505,9 +540,10 @@ export class Schedule {
 
   #tryToReturn(stripe: Stripe, oldest: number, now: number): void {
     const first = this.#sources.get(stripe.line[0] ?? '')
-    // One that is behind us is asked again too, if it gets on: who passes us over feeds two now.
-    const getsOn = first !== undefined && !stripe.isFirstSlow && first.count > first.countThen
-    const canFeed = first !== undefined && (hasPiece(first, oldest) || getsOn)
+    // One that is behind us is asked again too, if it gets on as we do: who passes us over feeds two now.
+    const canFeed =
+      first !== undefined &&
+      (hasPiece(first, oldest) || (first.gained > 0 && first.gained >= limits.returnPart * this.#pace))
     if (!canFeed) return
     stripe.returnMs = Math.min(stripe.returnMs * 2, limits.returnMsMax)
     this.#moveTo(stripe, 0, now)
@@ -537,37 +573,61 @@ export class Schedule {
     if (now - this.#paceAt < this.#paceMs) return
     this.#pace = this.#here - this.#hereThen
     this.#paceBest = Math.max(this.#paceBest, this.#pace)
+    if (this.#pace > 0) this.#paceSeen = this.#pace
     this.#hereThen = this.#here
     this.#paceAt = now
+    let most = this.#paceBest
+    for (const source of this.#sources.values()) {
+      // What one that is new to us held already, nobody saw it gain.
+      source.gained = source.countThen === 0 ? 0 : source.count - source.countThen
+      source.gainedBest = Math.max(source.gainedBest, source.gained)
+      source.countThen = source.count
+      most = Math.max(most, source.gained)
+    }
     for (const stripe of this.#stripes) this.#noteEdge(stripe)
-    if (this.#paceBest >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
+    if (most >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
-    for (const source of this.#sources.values()) source.countThen = source.count
   }
 
   /**
-   * When the one before our source gets on at more than twice our pace, and is ahead, it is asked instead. Before the head
-   * stands the web seed, of whose pace nobody tells: it is asked when ours has fallen below half of what it was. The others
-   * behind a slow host see no one ahead of their own source and wait for the one right behind it to mend this.
+   * When somebody before our source is ahead and gets on much faster than we do, it is asked instead, if that lasts: those
+   * in between see the same and are given the time to mend it first. Before the head stands the web seed, of whose pace nobody
+   * tells: it is asked when ours has fallen far below what it was.
    */
   #tryNext(stripe: Stripe, now: number): void {
-    if (stripe.trial !== undefined || now < stripe.noTrialUntil || stripe.level >= stripe.line.length) return
-    const primary = this.#sources.get(stripe.line[stripe.level] ?? '')
+    const { line, level } = stripe
     // Who has asked for nothing, for want of room, is not held up by its source.
-    if (primary === undefined || primary.asked.size === 0) return
-    const nextId = stripe.line[stripe.level + 1]
-    const next = nextId === undefined ? this.#webSeed() : this.#sources.get(nextId)
-    if (next === undefined) return
-    const gained = next.count - next.countThen
-    const isAhead = next.count - this.#here > Math.max(2 * limits.windowPiecesMin, gained / 2)
-    const fair = next.count < this.#count ? gained : stripe.wasAtEdge ? stripe.edgeBest : this.#paceBest
-    if (!isAhead || next.countThen === 0 || this.#pace * 2 >= fair) return
-    const paceBefore = this.#pace
-    stripe.isFirstSlow = true
-    this.#moveTo(stripe, stripe.level + 1, now)
-    // Nothing comes from it, and the next one tells of more: our own link is alive, and there is nothing to be tried.
-    if (now - primary.heardAt > limits.patienceMs) this.#complain(primary.id, now)
-    else stripe.trial = { since: now, paceBefore, fair }
+    const isHeldUp = (this.#sources.get(line[level] ?? '')?.asked.size ?? 0) > 0
+    const found = isHeldUp && stripe.trial === undefined && now >= stripe.noTrialUntil && this.#faster(stripe)
+    if (!found) {
+      stripe.slowTimes = 0
+      return
+    }
+    stripe.slowTimes += 1
+    const isWeb = found.level === line.length
+    const times = isWeb ? limits.slowTimesBeforeWeb : limits.slowTimes * (found.level - level)
+    if (stripe.slowTimes < times) return
+    stripe.slowTimes = 0
+    this.#moveTo(stripe, found.level, now)
+    stripe.trial = { since: now, from: level, fair: found.fair }
+  }
+
+  /** The nearest one up the line that is ahead of us and gets on much faster, and how fast. */
+  #faster({ line, level, wasAtEdge, edgeBest }: Stripe): Faster | undefined {
+    for (let above = level + 1; above <= line.length; above++) {
+      const isWeb = above === line.length
+      // Past everybody who is as slow as we are, only the next to the head asks the web seed.
+      if (isWeb && level + 1 < line.length) return undefined
+      const other = isWeb ? this.#webSeed() : this.#sources.get(line[above] ?? '')
+      if (other === undefined) continue
+      const isAhead = other.count - this.#here > Math.max(2 * limits.windowPiecesMin, other.gained / 2)
+      // Who has everything gets on no more, and can give at the pace at which it did.
+      const own = wasAtEdge ? edgeBest : this.#paceBest
+      const fair = other.count < this.#count ? other.gained : Math.max(other.gainedBest, own)
+      const slowPart = isWeb ? limits.slowPartBeforeWeb : limits.slowPart
+      if (isAhead && this.#pace < slowPart * fair) return { level: above, fair }
+    }
+    return undefined
   }
 
   /** Notes whether we have all that our source has, and how fast we get on then. */
@@ -579,24 +639,26 @@ export class Schedule {
   }
 
   #judgeTrial(stripe: Stripe, now: number): void {
-    const { trial, level } = stripe
+    const { trial } = stripe
     if (trial === undefined || now - trial.since < limits.trialMs + this.#paceMs) return
     stripe.trial = undefined
-    const left = stripe.line[level - 1]
-    if (this.#pace > 1.3 * trial.paceBefore && this.#pace * 2 >= trial.fair) {
+    const left = stripe.line[trial.from]
+    // Where the source is slow, the one before it has all but little of its link for us; where it only stood still for a
+    // moment, the two of us now share that.
+    const source = this.#primaryOf(stripe)
+    const fair = source !== undefined && source.gained > 0 ? source.gained : trial.fair
+    if (this.#pace >= limits.trialPart * fair) {
       // Only now is it known that the source is slow, and not our own link. The tracker will find us another one.
-      stripe.returnMs = Math.max(stripe.returnMs, limits.trialPauseMs)
-      if (left !== undefined) this.#complain(left, now)
+      if (left !== undefined) this.#complain(left)
       return
     }
     stripe.noTrialUntil = now + stripe.trialPauseMs
     stripe.trialPauseMs = Math.min(stripe.trialPauseMs * 2, limits.trialPauseMsMax)
-    this.#moveTo(stripe, level - 1, now)
+    this.#moveTo(stripe, trial.from, now)
   }
 
-  #complain(source: string, at: number): void {
-    this.#complaints.push({ source, at })
-    if (this.#complaints.length > limits.complaintsMax) this.#complaints.shift()
+  #complain(source: string): void {
+    if (this.#complaints.size < limits.complaintsMax) this.#complaints.add(source)
   }
 
   #cancel(source: Source, piece: number): void {
@@ -608,9 +670,15 @@ export class Schedule {
   }
 
   #unask(source: Source, piece: number): void {
-    if (!source.asked.delete(piece)) return
-    this.#countAsked(piece, -1)
+    if (!this.#settle(source, piece)) return
     if (this.#status[piece] === asked && this.#askedOf[piece] === 0) this.#missing(piece)
+  }
+
+  /** Nothing is expected of the source any more for this piece. False when nothing was. */
+  #settle(source: Source, piece: number): boolean {
+    if (!source.asked.delete(piece)) return false
+    this.#countAsked(piece, -1)
+    return true
   }
 
   #missing(piece: number): void {
@@ -624,6 +692,12 @@ export class Schedule {
     this.#askedOf[piece] = (this.#askedOf[piece] ?? 0) + by
     this.#outstanding += by
   }
+}
+
+/** Where in a new line the source stands that is asked now: another web seed is no nearer than the first of the line. */
+function sameLevel({ line: before, level }: Stripe, line: readonly string[]): number {
+  if (level >= before.length) return line.length
+  return Math.max(0, line.indexOf(before[level] ?? ''))
 }
 
 function emptyStripe(line: readonly string[], depth: number, now: number): Stripe {
@@ -641,9 +715,9 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
     trial: undefined,
     edgeBest: 0,
     wasAtEdge: false,
-    isFirstSlow: false,
     trialPauseMs: limits.trialPauseMs,
     noTrialUntil: 0,
+    slowTimes: 0,
   }
 }
 

@@ -73,7 +73,9 @@ export function findStragglers(
 ): Verdict {
   const byId = new Map(members.map((member) => [member.id, member]))
   const usual = usualRateOf(members, usualRate, nowMs)
-  const readmitted = members.filter((member) => isWell(member, usual, nowMs)).map(({ id }) => id)
+  const readmitted = members
+    .filter((member) => isWell(member, usual * shareOf(member, byId), nowMs))
+    .map(({ id }) => id)
   const held = members.filter(({ standing }) => standing.isStraggler).length - readmitted.length
   const room = Math.floor(members.length * stragglersPart) - held
   const suspects = new Map<string, number>()
@@ -124,9 +126,9 @@ function slowness(member: Progress, byId: ReadonlyMap<string, Progress>, usual: 
       return rateOver(one.samples, evidenceMs)?.perSecond ?? 0
     }),
   )
-  // An up-link that serves more hosts than there are stripes gives each of them less: that is no fault of theirs.
-  const shares = predecessors.map((one) => Math.min(1, predecessors.length / Math.max(1, one?.successors ?? 1)))
-  const expected = Math.max(usual, slowest) * Math.min(...shares)
+  // Whom a slow one holds up is not slow itself, whatever lies ready for it there: what is sent slowly lies ready for long.
+  if (slowest < slowPart * usual) return 1
+  const expected = Math.max(usual, slowest) * shareOf(member, byId)
   if (expected === 0) return 1
   const spanMs = Math.max(evidenceMs, (evidencePieces * 1000) / expected)
   const rate = rateOver(member.samples, spanMs, member.routedMs)
@@ -136,6 +138,12 @@ function slowness(member: Progress, byId: ReadonlyMap<string, Progress>, usual: 
     (one) => one === undefined || one.isComplete || haveAt(one.samples, rate.from.atMs) >= rate.to.have + lead,
   )
   return couldGive ? rate.perSecond / expected : 1
+}
+
+/** An up-link that serves more hosts than there are stripes gives each of them less: that is no fault of theirs. */
+function shareOf({ predecessors }: Progress, byId: ReadonlyMap<string, Progress>): number {
+  const successors = predecessors.map((id) => (id === undefined ? 1 : (byId.get(id)?.successors ?? 1)))
+  return Math.min(1, ...successors.map((count) => predecessors.length / Math.max(1, count)))
 }
 
 function haveAt(samples: readonly Sample[], atMs: number): number {
@@ -172,10 +180,10 @@ function isFit(member: Progress | undefined): boolean {
   return member !== undefined && !member.standing.isStraggler
 }
 
-function isWell({ standing, samples, isComplete }: Progress, usual: number, nowMs: number): boolean {
+function isWell({ standing, samples, isComplete }: Progress, expected: number, nowMs: number): boolean {
   if (!standing.isStraggler) return false
   if (nowMs - standing.sinceMs < Math.min(wellMsMax, wellMs * 2 ** (standing.times - 1))) return false
   if (isComplete) return true
   const rate = rateOver(samples, wellMs, standing.sinceMs)
-  return rate !== undefined && rate.perSecond >= wellPart * usual
+  return rate !== undefined && rate.perSecond >= wellPart * expected
 }

@@ -367,7 +367,7 @@ export class Swarm implements PieceSupply {
   #onCorrupt(source: PieceSource, piece: number): void {
     const name = this.#names.get(source.id) ?? source.id
     this.#options.log(`${source.kind} ${name} sent piece ${piece} with a wrong hash`)
-    this.#schedule.corrupt(source.id, piece, performance.now())
+    this.#schedule.corrupt(source.id, piece)
     if (source.kind !== 'web-seed') {
       source.close(new Error(`it sent piece ${piece} with a wrong hash`))
       return
@@ -460,7 +460,7 @@ export class Swarm implements PieceSupply {
     return {
       have: this.#schedule.verifiedPieces,
       rate: Math.round(this.#rate.bytesPerSecond),
-      slow: this.#schedule.complaints(performance.now()).filter((id) => !this.#options.webSeeds.includes(id)),
+      slow: this.#schedule.takeComplaints().filter((id) => !this.#options.webSeeds.includes(id)),
       lagMs: 0,
       isLeaving: this.#isLeaving,
       uploaded: this.#sentBytes(),
