@@ -157,7 +157,7 @@ export class Schedule {
   #hereThen = 0
   #paceBest = 0
   #pace = 0
-  /** The last one that was not 0. */
+  /** The greater one of the last two before nothing came: one of them may have ended half-way. */
   #paceSeen = 0
   readonly #complaints = new Set<string>()
   /** Whom the route names. */
@@ -526,7 +526,8 @@ export class Schedule {
 
   /** How long what is outstanding there takes at the pace at which we got on last: longer than patience for whose own link is slow. */
   #deliveryMs(source: Source): number {
-    return this.#paceSeen === 0 ? 0 : (source.asked.size * this.#paceMs) / this.#paceSeen
+    if (this.#paceSeen === 0) return 0
+    return Math.min(2 * limits.gapMsMax, (source.asked.size * this.#paceMs) / this.#paceSeen)
   }
 
   /** The next source down the line: one that has the piece, if one is named. The line's length means the web seed. */
@@ -571,9 +572,10 @@ export class Schedule {
   /** Notes how fast everybody got on since the last time. */
   #comparePace(now: number): void {
     if (now - this.#paceAt < this.#paceMs) return
+    const before = this.#pace
     this.#pace = this.#here - this.#hereThen
     this.#paceBest = Math.max(this.#paceBest, this.#pace)
-    if (this.#pace > 0) this.#paceSeen = this.#pace
+    if (this.#pace > 0) this.#paceSeen = Math.max(before, this.#pace)
     this.#hereThen = this.#here
     this.#paceAt = now
     let most = this.#paceBest
