@@ -1,5 +1,6 @@
 // What peers tell each other in extended messages (BEP 10): the handshake that names the extensions each understands, and
-// lt_donthave (BEP 54). `hades` is ours: who names it is an agent of ours, and is never choked by another.
+// lt_donthave (BEP 54). `hades` is ours: who names it is an agent of ours, and is never choked by another; its messages say
+// which pieces the sender holds by now, in runs: many HAVEs in one.
 import { type BencodeDictionary, decodeBencode, encodeBencode, isDictionary } from './bencode.ts'
 
 /** The id of the handshake in an extended message. */
@@ -57,4 +58,34 @@ export function encodeDontHave(piece: number): Buffer {
 export function decodeDontHave(payload: Buffer): number {
   if (payload.length !== 4) throw new Error(`lt_donthave has 4 bytes, this one ${payload.length}`)
   return payload.readUInt32BE(0)
+}
+
+/** Payload of a `hades` message: for each run of pieces its first and its length, four bytes each. At least one piece. */
+export function encodeRuns(pieces: readonly number[]): Buffer {
+  const runs: { first: number; count: number }[] = []
+  for (const piece of [...new Set(pieces)].sort((a, b) => a - b)) {
+    const last = runs.at(-1)
+    if (last !== undefined && piece === last.first + last.count) last.count += 1
+    else runs.push({ first: piece, count: 1 })
+  }
+  const bytes = Buffer.allocUnsafe(runs.length * 8)
+  for (const [index, { first, count }] of runs.entries()) {
+    bytes.writeUInt32BE(first, index * 8)
+    bytes.writeUInt32BE(count, index * 8 + 4)
+  }
+  return bytes
+}
+
+/** The pieces of a `hades` message. Throws an Error for runs outside of a torrent of so many, or more than it has. */
+export function decodeRuns(payload: Buffer, pieces: number): number[] {
+  if (payload.length % 8 !== 0) throw new Error(`a hades message has eight bytes a run, this one ${payload.length}`)
+  const found: number[] = []
+  for (let at = 0; at < payload.length; at += 8) {
+    const [first, count] = [payload.readUInt32BE(at), payload.readUInt32BE(at + 4)]
+    if (first + count > pieces || found.length + count > pieces) {
+      throw new Error(`a hades message of ${count} pieces from ${first} on, where there are ${pieces}`)
+    }
+    for (let piece = first; piece < first + count; piece++) found.push(piece)
+  }
+  return found
 }

@@ -10,8 +10,10 @@ import { bitsOf, countBits, emptyBitfield, fullBitfield, hasBit, hasMoreThan, se
 import {
   decodeDontHave,
   decodeExtensionHandshake,
+  decodeRuns,
   encodeDontHave,
   encodeExtensionHandshake,
+  encodeRuns,
   extensionHandshakeId,
   ourExtensions,
 } from '../protocol/peer-extensions.ts'
@@ -92,6 +94,7 @@ export class Peer implements PieceSource {
   #isAgent = false
   #client = ''
   #dontHaveId: number | undefined
+  #runsId: number | undefined
   #requestsMax = Number.POSITIVE_INFINITY
   #held: Buffer
   /** What we held when we introduced ourselves. */
@@ -324,9 +327,7 @@ export class Peer implements PieceSource {
         if (this.#phase === 'ready' && !this.#isAgent) this.#swarm.uploads.review()
         break
       case 'have':
-        if (hasBit(this.#held, message.piece)) break
-        setBit(this.#held, message.piece, true)
-        this.#toldHave.push(message.piece)
+        this.#onHeld(message.piece)
         break
       case 'bitfield':
         this.#onBitfield(Buffer.from(message.bits))
@@ -374,6 +375,12 @@ export class Peer implements PieceSource {
     for (const piece of bitsOf(before)) if (!hasBit(bits, piece)) this.#onDropped(piece)
   }
 
+  #onHeld(piece: number): void {
+    if (hasBit(this.#held, piece)) return
+    setBit(this.#held, piece, true)
+    this.#toldHave.push(piece)
+  }
+
   /** The other no longer holds a piece. */
   #onDropped(piece: number): void {
     this.#tellHeld()
@@ -387,10 +394,14 @@ export class Peer implements PieceSource {
       if (piece >= pieceCount(this.#swarm.geometry)) throw new Error(`lt_donthave of piece ${piece}`)
       this.#onDropped(piece)
     }
+    if (id === ourExtensions.hades) {
+      for (const piece of decodeRuns(payload, pieceCount(this.#swarm.geometry))) this.#onHeld(piece)
+    }
     // A later handshake may switch extensions on and off; who is an agent stays one.
     if (id !== extensionHandshakeId) return
     const { extensions, client, requestsMax } = decodeExtensionHandshake(payload)
     this.#dontHaveId = extensions.get('lt_donthave')
+    this.#runsId = extensions.get('hades')
     if (this.#phase !== 'introducing') return
     this.#client = client
     this.#isAgent = extensions.has('hades') && this.#isFast
@@ -425,7 +436,8 @@ export class Peer implements PieceSource {
   }
 
   #tellNews(pieces: readonly number[]): void {
-    for (const piece of pieces) this.#link.send({ kind: 'have', piece })
+    if (this.#runsId === undefined) for (const piece of pieces) this.#link.send({ kind: 'have', piece })
+    else this.#link.send({ kind: 'extended', id: this.#runsId, payload: encodeRuns(pieces) })
     if (this.#phase === 'ready') this.#reviewInterest()
   }
 
