@@ -119,6 +119,18 @@ test('one copy enters each site and each rack of it', () => {
   }
 })
 
+test('a further site is one hop further from the web seed, not one tree', () => {
+  const all = members(2000, { rackSize: 40, siteRacks: 10 })
+  const plan = planRoutes(all, { pieces: 2048 })
+  const deepest = new Map<string | undefined, number>()
+  for (const { id, site } of all) {
+    deepest.set(site, Math.max(deepest.get(site) ?? 0, ...(plan.get(id)?.depth ?? [])))
+  }
+  const depths = [...deepest.values()]
+  expect(depths.length).toBe(5)
+  for (const [index, depth] of depths.entries()) expect(depth).toBeLessThanOrEqual((depths[0] ?? 0) + index)
+})
+
 test('who joins late stands behind all who were there, whatever its name', () => {
   const all = members(4).map((member) => (member.id === 'n1' ? { ...member, generation: 1 } : member))
   const plan = planRoutes(all, { pieces: 4096 })

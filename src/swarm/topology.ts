@@ -64,14 +64,14 @@ export function planRoutes(
   const stripes = fit.length > Math.max(2, pipelineMax) ? 2 : 1
   const nodes: Node[] = []
   for (const generation of groupBy(fit, (member) => String(member.generation))) {
+    let gates: readonly Node[] = []
     for (const site of groupBy(generation, (member) => member.site ?? '')) {
-      const racks = groupBy(site, (member) => member.rack ?? '')
-      growSite(
-        racks.map((rack) => rack.map((member, index) => makeNode(member, stripes, index % stripes))),
-        stripes,
-        nodes,
+      const racks = groupBy(site, (member) => member.rack ?? '').map((rack) =>
+        rack.map((member, index) => makeNode(member, stripes, index % stripes)),
       )
+      gates = growSite(racks, stripes, nodes, gates)
     }
+    for (const gate of gates) gate.free += 1
   }
   const ends = endsOf(nodes)
   for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, ends))
@@ -114,9 +114,14 @@ function makeNode(member: Member, stripes: number, stripe: number): Node {
  * Grows the trees over the racks of one site and adds their hosts to `nodes`, the ones placed before. A rack has one copy
  * to pass on: of one stripe twice a half, and racks alternate in which, so that the tree of racks is as flat as that of
  * hosts. Stripe by stripe, each from its first rack on: whom a rack is to ask has been given the stripe before.
+ *
+ * `gates` are hosts of the site before, one a stripe, that keep a slot for this one; it returns its own for the next. They
+ * are the first that the stripe comes to: from the last ones, where up-links are left over, every site would be a whole
+ * tree further from the web seed.
  */
-function growSite(racks: readonly (readonly Node[])[], stripes: number, nodes: Node[]): void {
+function growSite(racks: readonly (readonly Node[])[], stripes: number, nodes: Node[], gates: readonly Node[]): Node[] {
   const earlier = [...nodes]
+  const ownGates: Node[] = []
   const site = racks.flat()
   nodes.push(...site)
   for (let stripe = 0; stripe < stripes; stripe++) {
@@ -130,17 +135,28 @@ function growSite(racks: readonly (readonly Node[])[], stripes: number, nodes: N
       const line = rack.toSorted((a, b) => Number(b.stripe === stripe) - Number(a.stripe === stripe) || b.free - a.free)
       const [first] = line
       if (first === undefined) continue
-      attach(first, entryOf(first, stripe, { exits, site, earlier }), stripe)
-      growRack(line, stripe, stripes > 1 && racks.length > 1 && passesOn(index) ? exits : undefined)
+      const isEntry = index === order[0]
+      const gate = isEntry ? gates.find((node) => node.stripe === stripe) : undefined
+      if (gate !== undefined) gate.free += 1
+      attach(first, gate ?? entryOf(first, stripe, { exits, site, earlier }), stripe)
+      const isAlone = racks.length === 1
+      const exitsMax = stripes > 1 && (isAlone || passesOn(index)) ? (isAlone ? 1 : 2) : 0
+      exits.push(...growRack(line, stripe, exitsMax))
+      const ownGate = stripes > 1 && isEntry ? exits.shift() : undefined
+      if (ownGate !== undefined) {
+        ownGate.free -= 1
+        ownGates.push(ownGate)
+      }
       if (stripes === 1) exits.push(...rack.filter(({ free }) => free > 0))
     }
   }
+  return ownGates
 }
 
-/** Hangs the hosts of a rack below its first one, level by level. */
-function growRack(line: readonly Node[], stripe: number, exits: Node[] | undefined): void {
+/** Hangs the hosts of a rack below its first one, level by level. Returns those that keep a slot each for others to come. */
+function growRack(line: readonly Node[], stripe: number, keepingMax: number): Node[] {
   const slots: Node[] = []
-  // The first two hosts of a rack that feeds others keep a slot each for them: from there the way on is short.
+  // The first hosts of a rack that feeds others keep the slots for them: from there the way on is short.
   const keeping = new Set<Node>()
   for (const [index, node] of line.entries()) {
     const helpOut = () => {
@@ -149,13 +165,11 @@ function growRack(line: readonly Node[], stripe: number, exits: Node[] | undefin
     }
     if (index > 0) attach(node, slots.shift() ?? helpOut(), stripe)
     if (node.stripe !== stripe) continue
-    const keeps = exits !== undefined && keeping.size < 2 && node.free > 1
-    if (keeps) {
-      keeping.add(node)
-      exits.push(node)
-    }
+    const keeps = keeping.size < keepingMax && node.free > 1
+    if (keeps) keeping.add(node)
     for (let slot = keeps ? 1 : 0; slot < node.free; slot++) slots.push(node)
   }
+  return [...keeping]
 }
 
 /** Whom the first host of a rack takes a stripe from. */
