@@ -3,8 +3,9 @@
 //
 // The rule: each stripe in order from its predecessor, whether that has the pieces already or will have them (it keeps the
 // question until then, so a pipeline has no round trips). Others are asked when the predecessor is gone, when it stands
-// still while they have what is missing, or when it delivers less than half of what they receive. What is outstanding at
-// a source follows the rate at which it delivers. The web seed is asked by who has no predecessor, by the others only when
+// still while they have what is missing, or when it has delivered much less than they receive for a while. Two that are fed
+// by one get half each: whoever passes its source over must see that lasting gain, or goes back. What is outstanding at a
+// source follows the rate at which it delivers. The web seed is asked by who has no predecessor, by the others only when
 // nobody upstream moves, the nearest to the head first.
 import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
 import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
