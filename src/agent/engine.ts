@@ -77,6 +77,7 @@ async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameS
       spillArea: spill?.area,
       egressBytesPerSecond: order.egressBytesPerSecond,
       ingressBytesPerSecond: order.ingressBytesPerSecond,
+      siteEgressBytesPerSecond: order.siteEgressBytesPerSecond,
       siteIngressBytesPerSecond: order.siteIngressBytesPerSecond,
       client: work.client,
       log: (line) => log.line(line),

@@ -5,6 +5,20 @@ const waitMsMax = 1_000
 
 type Waiter = { readonly bytes: number; readonly grant: () => void }
 
+/** What `TokenBucket.take` promises: resolves when so many bytes may pass. */
+export type RateLimit = Pick<TokenBucket, 'take'>
+
+/** One limit of several, each of which must let the bytes pass; undefined when there is none. */
+export function together(...limits: readonly (RateLimit | undefined)[]): RateLimit | undefined {
+  const all = limits.filter((limit) => limit !== undefined)
+  if (all.length < 2) return all[0]
+  return {
+    take: async (bytes, signal) => {
+      for (const limit of all) await limit.take(bytes, signal)
+    },
+  }
+}
+
 /**
  * Lets `bytesPerSecond` pass in the long run and `burstBytes` at once. Who comes first is served first, whatever the others
  * ask; one who asks for more than a burst is let through as soon as the bucket is full and those behind it wait the longer.

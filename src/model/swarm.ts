@@ -55,4 +55,6 @@ export type Route = {
   readonly depth: readonly number[]
   /** Who was told to ask us: they come before all others, and we wait for them before we leave. */
   readonly successors: readonly SwarmPeer[]
+  /** Peer ids of those named here that stand at another site: what passes between us crosses its border. */
+  readonly far: readonly string[]
 }

@@ -19,6 +19,7 @@ const route: WireRoute = {
   sources: [[peerA, peerB], []],
   depth: [3, 0],
   successors: [peerB],
+  far: [peerB.peerId],
 }
 const answer: AnnounceAnswer = {
   intervalSeconds: 30,

@@ -31,6 +31,8 @@ export type WireRoute = {
   readonly sources: readonly (readonly NamedEndpoint[])[]
   readonly depth: readonly number[]
   readonly successors: readonly NamedEndpoint[]
+  /** Peer ids. */
+  readonly far: readonly string[]
 }
 
 export type AnnounceAnswer = {
@@ -88,6 +90,7 @@ function agentForm({ nextMs, route }: AgentAnswer): { [key: string]: Bencode } {
     sources: route.sources.map((line) => encodeNamedEndpoints(line)),
     depth: route.depth,
     successors: encodeNamedEndpoints(route.successors),
+    ...(route.far.length === 0 ? {} : { far: Buffer.from(route.far.join(''), 'hex') }),
   }
 }
 
@@ -154,6 +157,7 @@ function decodeAgentAnswer(hades: BencodeValue): AgentAnswer {
       sources,
       depth,
       successors: namedPeers('successors', hades.successors),
+      far: peerIds('far', hades.far),
     },
   }
 }
@@ -163,6 +167,15 @@ function namedPeers(name: string, value: BencodeValue | undefined): NamedEndpoin
   const peers = decodeNamedEndpoints(value)
   if (peers.length > routePeersMax) throw new Error(`\`${name}\` names ${peers.length} peers`)
   return peers
+}
+
+/** Ids of 20 bytes each; none is no list. */
+function peerIds(name: string, value: BencodeValue | undefined): string[] {
+  if (value === undefined) return []
+  if (!Buffer.isBuffer(value) || value.length % 20 !== 0 || value.length > 20 * routePeersMax) {
+    throw new Error(`\`${name}\` is no list of peer ids`)
+  }
+  return Array.from({ length: value.length / 20 }, (_, at) => value.toString('hex', at * 20, at * 20 + 20))
 }
 
 function peersIn(answer: BencodeDictionary): ListedPeer[] {

@@ -2,7 +2,7 @@
 // silent or does not read is found out. What the messages say is the business of peer.ts; pieces are written by
 // peer-upload.ts.
 import type { Socket } from 'node:net'
-import type { TokenBucket } from '../lib/rate-limit.ts'
+import type { RateLimit } from '../lib/rate-limit.ts'
 import { encodeMessages, type PeerMessage } from '../protocol/peer-wire.ts'
 
 /** How often a connection looks at its own life. */
@@ -19,8 +19,8 @@ const agentSilenceMsMax = 20_000
 
 export type PeerLinkOptions = {
   readonly socket: Socket
-  /** Cap of what is received; absent: none. */
-  readonly ingress: TokenBucket | undefined
+  /** Cap of what is received, as it holds now; undefined: none. */
+  readonly ingress: () => RateLimit | undefined
   /** What may wait in the socket, pieces too: who does not read our answers is let go. */
   readonly backlogBytesMax: number
   /** Not known before the other has introduced itself. */
@@ -59,7 +59,8 @@ export class PeerLink {
 
   /** So much has been read and used up; no more is read until the cap allows it. */
   charge(bytes: number): void {
-    const { ingress, socket } = this.#options
+    const { socket } = this.#options
+    const ingress = this.#options.ingress()
     if (ingress === undefined) return
     this.#isPaused = true
     socket.pause()

@@ -100,8 +100,8 @@ export function testSwarm(
       reader: store,
       uploads: new Uploads(),
       client: 'HaDeS test',
-      egress: options.egress,
-      ingress: options.ingress,
+      egress: () => options.egress,
+      ingress: () => options.ingress,
       refuse: ({ peerId }) => (world.peers.some(({ id }) => id === peerId) ? 'connected already' : undefined),
       events: {
         onReady: (peer) => world.peers.push(peer),

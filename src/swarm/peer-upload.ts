@@ -1,7 +1,7 @@
 // What one peer has asked of us: requests that can be answered stand in a queue, those of an agent for pieces that we do not
 // hold yet are parked until we do. Written only while little waits in the socket, so that a cancel still matters.
 import type { Socket } from 'node:net'
-import type { TokenBucket } from '../lib/rate-limit.ts'
+import type { RateLimit } from '../lib/rate-limit.ts'
 import type { PieceGeometry } from '../model/swarm.ts'
 import { type Block, encodePieceHeader } from '../protocol/peer-wire.ts'
 import type { PieceReader } from './piece-reader.ts'
@@ -14,7 +14,8 @@ export type UploadLink = {
   readonly isAgent: boolean
   /** BEP 6: what we do not answer by the piece is answered by a reject. */
   readonly isFast: boolean
-  readonly egress: TokenBucket | undefined
+  /** Cap of what is sent, as it holds now; undefined: none. */
+  readonly egress: () => RateLimit | undefined
   readonly uploads: Uploads
   isInterested(): boolean
   reject(block: Block): void
@@ -143,7 +144,7 @@ export class PeerUpload implements StrangerUpload {
         // The callback of a write brings us back here.
         if (socket.writableLength >= this.#backlogBytes) break
         if (!isAgent && !uploads.mayServe(this)) break
-        if (egress !== undefined) await egress.take(block.length, this.#closing.signal)
+        await egress()?.take(block.length, this.#closing.signal)
         const bytes = await this.#read(block)
         // In the meantime it may have been taken back, or the connection closed.
         if (this.#ready.get(this.#offset(block)) !== block) continue

@@ -4,7 +4,7 @@
 // peer-listener.ts; what goes on below the messages: peer-link.ts.
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
-import type { TokenBucket } from '../lib/rate-limit.ts'
+import type { RateLimit } from '../lib/rate-limit.ts'
 import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
 import { bitsOf, countBits, emptyBitfield, fullBitfield, hasBit, hasMoreThan, setBit } from '../protocol/bitfield.ts'
 import {
@@ -53,9 +53,9 @@ export type PeerSwarm = {
   readonly uploads: Uploads
   /** What we call ourselves, as in `HaDeS 0.1.0`. */
   readonly client: string
-  /** Caps of what is sent and received; absent: none. */
-  readonly egress?: TokenBucket | undefined
-  readonly ingress?: TokenBucket | undefined
+  /** Caps of what this peer is sent and what comes from it, as they hold now; absent or undefined: none. */
+  readonly egress?: ((peerId: string) => RateLimit | undefined) | undefined
+  readonly ingress?: ((peerId: string) => RateLimit | undefined) | undefined
   /**
    * The reason why this peer is not wanted, or undefined if it is. Asked when its id is known and once more right before
    * `onReady`: between the two a second connection to the same peer may have become ready.
@@ -136,7 +136,7 @@ export class Peer implements PieceSource {
     const isAgent = () => this.#isAgent
     this.#link = new PeerLink({
       socket,
-      ingress: swarm.ingress,
+      ingress: () => swarm.ingress?.(this.id),
       backlogBytesMax: 4 * swarm.geometry.pieceBytes + controlBacklogBytesMax,
       isAgent,
       onDead: (reason) => this.#fail(reason),
@@ -290,7 +290,7 @@ export class Peer implements PieceSource {
       socket: this.#socket,
       isAgent: this.#isAgent,
       isFast: this.#isFast,
-      egress,
+      egress: () => egress?.(this.id),
       uploads,
       isInterested: () => this.#isInterested,
       reject: (block) => this.#link.send({ ...block, kind: 'reject' }),

@@ -8,7 +8,15 @@ const web = 'http://origin/image.zst'
 
 function route(sources: readonly (readonly string[])[], depth = sources.map((line) => line.length)): Route {
   const peers = (line: readonly string[]) => line.map((peerId) => ({ peerId, ip: '10.0.0.1', port: 1 }))
-  return { version: 1, stripes: sources.length, stripePieces: 8, sources: sources.map(peers), depth, successors: [] }
+  return {
+    version: 1,
+    stripes: sources.length,
+    stripePieces: 8,
+    sources: sources.map(peers),
+    depth,
+    successors: [],
+    far: [],
+  }
 }
 
 function asked(asks: readonly Ask[], source: string): number[] {

@@ -96,7 +96,7 @@ export class Seeder {
       reader: store,
       uploads: this.#uploads,
       client: this.#options.client,
-      egress: this.#options.egress,
+      egress: () => this.#options.egress,
       refuse: () => (peers.size >= peersMax ? `there are ${peersMax} peers already` : undefined),
       events: {
         onReady: (peer) => peers.add(peer),

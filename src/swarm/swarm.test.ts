@@ -152,6 +152,23 @@ test('one that is complete stays for who still takes from it, and goes when nobo
   expect(performance.now() - begun).toBeLessThan(10_000)
 })
 
+test.each([
+  { cap: 'egress', turin: { siteEgressBytesPerSecond: 4_000_000 }, milan: { webSeeds: [] } },
+  { cap: 'ingress', turin: {}, milan: { siteIngressBytesPerSecond: 4_000_000 } },
+])('the $cap of a site holds for what crosses its border, and for nothing inside', async ({ turin, milan }) => {
+  const { join } = await open()
+  const here = await Promise.all(['turin/n0', 'turin/n1'].map((host) => join(host, turin)))
+  const begun = performance.now()
+  await Promise.all(here.map((swarm) => takeAll(swarm, bytes)))
+  const insideMs = performance.now() - begun
+  const there = await join('milan/n2', milan)
+  expect((await takeAll(there, bytes)).equals(bytes)).toBe(true)
+  const acrossMs = performance.now() - begun - insideMs
+  // 8 MB at 4 MB/s, less the tenth of a second that a bucket lets through at once.
+  expect(acrossMs).toBeGreaterThan(1700)
+  expect(insideMs).toBeLessThan(1700)
+})
+
 test('memory for a tenth of the image is enough when what was used is released', async () => {
   const { join } = await open()
   const swarm = await join('n0', { budgetBytes: 800_000, tracker: undefined })

@@ -4,7 +4,7 @@
 import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { plainAddress } from '../lib/plain-address.ts'
-import { TokenBucket } from '../lib/rate-limit.ts'
+import { type RateLimit, TokenBucket, together } from '../lib/rate-limit.ts'
 import type { Secret } from '../lib/secret.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { type PieceGeometry, pieceCount, pieceLength, type Route, type SwarmPeer } from '../model/swarm.ts'
@@ -34,7 +34,8 @@ export type SwarmOptions = {
   /** Bytes a second; absent: no cap. */
   readonly egressBytesPerSecond?: number | undefined
   readonly ingressBytesPerSecond?: number | undefined
-  /** The site's cap on what comes in from outside. Only a site's head asks the web seed, so it is held there. */
+  /** Of all that leaves the site, and that comes into it, from the origin too; ours is the part of the stripes that cross here. */
+  readonly siteEgressBytesPerSecond?: number | undefined
   readonly siteIngressBytesPerSecond?: number | undefined
   /** What we call ourselves to other peers, as `HaDeS 0.1.0`. */
   readonly client: string
@@ -106,7 +107,9 @@ export class Swarm implements PieceSupply {
   readonly #retryAt = new Map<string, number>()
   readonly #strays = new Map<string, number>()
   readonly #closing = new AbortController()
-  readonly #webIngress: TokenBucket | undefined
+  readonly #webIngress: RateLimit | undefined
+  readonly #siteEgress: TokenBucket | undefined
+  readonly #siteIngress: TokenBucket | undefined
   readonly #received = new Map<string, number>()
   readonly #arrivals: number[] = []
   readonly #released = new Set<number>()
@@ -147,9 +150,12 @@ export class Swarm implements PieceSupply {
       },
     })
     const ingress = bucketOf(options.ingressBytesPerSecond)
-    const site = options.siteIngressBytesPerSecond
-    const isSiteNarrower = site !== undefined && site < (options.ingressBytesPerSecond ?? Number.POSITIVE_INFINITY)
-    this.#webIngress = isSiteNarrower ? bucketOf(site) : ingress
+    const egress = bucketOf(options.egressBytesPerSecond)
+    this.#siteEgress = bucketOf(options.siteEgressBytesPerSecond)
+    this.#siteIngress = bucketOf(options.siteIngressBytesPerSecond)
+    this.#webIngress = together(ingress, this.#siteIngress)
+    const acrossEgress = together(egress, this.#siteEgress)
+    const isFar = (peerId: string) => this.#route?.far.includes(peerId) === true
     this.wire = {
       infoHash: Buffer.from(infoHash, 'hex'),
       peerId: own.peerId,
@@ -157,8 +163,8 @@ export class Swarm implements PieceSupply {
       reader: this.#store,
       uploads: new Uploads(),
       client: options.client,
-      egress: bucketOf(options.egressBytesPerSecond),
-      ingress,
+      egress: (peerId) => (isFar(peerId) ? acrossEgress : egress),
+      ingress: (peerId) => (isFar(peerId) ? this.#webIngress : ingress),
       allocate: slabs(),
       refuse: (candidate) => this.#refuse(candidate),
       events: this.#events(),
@@ -413,11 +419,21 @@ export class Swarm implements PieceSupply {
 
   #onRoute(route: Route): void {
     this.#route = route
+    this.#shareSiteCaps(route)
     this.#schedule.setRoute(route, performance.now())
     this.#addWebSeeds()
     const now = performance.now()
     for (const peer of route.sources.flat()) this.#reach(peer, now)
     this.#kick()
+  }
+
+  /** Each stripe crosses the border of a site at one host: that has the stripe's part of the site's cap. */
+  #shareSiteCaps({ stripes, sources, far }: Route): void {
+    const { siteEgressBytesPerSecond: egress, siteIngressBytesPerSecond: ingress } = this.#options
+    const entering = sources.filter(([first]) => first === undefined || far.includes(first.peerId)).length
+    // Who is no crossing now and becomes one while others fail has a part too.
+    if (ingress !== undefined) this.#siteIngress?.setRate((ingress * Math.max(1, entering)) / stripes)
+    if (egress !== undefined) this.#siteEgress?.setRate(egress / stripes)
   }
 
   /** Nobody names a predecessor: the web seeds give everything, until somebody does. */

@@ -36,7 +36,7 @@ export type TestSwarm = {
     restart: () => Promise<void>
     stop: () => Promise<void>
   }
-  /** An agent of the host of this name, which is its token too. */
+  /** An agent of the host of this name, as `n1` or `turin/n1`, which is its token too. */
   readonly join: (host: string, options?: Partial<SwarmOptions>) => Promise<Swarm>
   readonly log: string[]
   readonly close: () => Promise<void>
@@ -103,7 +103,7 @@ export async function openSwarm(bytes: Buffer, options: WorldOptions = {}): Prom
   }
 }
 
-/** The real one; whoever has a token is the host of that name. */
+/** The real one; whoever has a token is the host of that name, at the site before its slash. */
 async function openTracker(options: {
   readonly torrent: SwarmOptions['torrent']
   readonly seeder: Seeder | undefined
@@ -117,7 +117,8 @@ async function openTracker(options: {
     const isKnown = infoHash === torrent.infoHash && (token !== undefined || seeder !== undefined)
     if (!isKnown) return { kind: 'refused', reason: 'not one of ours' }
     const kind = token === undefined ? 'stranger' : 'agent'
-    return { kind, host: token, site: undefined, rack: undefined, pieces: pieceCount(torrent.info) }
+    const site = token?.includes('/') ? token.slice(0, token.indexOf('/')) : undefined
+    return { kind, host: token, site, rack: undefined, pieces: pieceCount(torrent.info) }
   }
   const app = fastify({ forceCloseConnections: true })
   app.addHook('onRequest', async ({ url }) => {

@@ -119,6 +119,17 @@ test('one copy enters each site and each rack of it', () => {
   }
 })
 
+test('a route tells who of those it names stands at another site', () => {
+  const all = members(4, { rackSize: 2, siteRacks: 1 })
+  const plan = planRoutes(all, { pieces: 4096 })
+  expect(all.map(({ id }) => plan.get(id)?.far.map((peerId) => Number.parseInt(peerId, 16)))).toEqual([
+    [],
+    [2],
+    [1, 0],
+    [1, 0],
+  ])
+})
+
 test('a further site is one hop further from the web seed, not one tree', () => {
   const all = members(2000, { rackSize: 40, siteRacks: 10 })
   const plan = planRoutes(all, { pieces: 2048 })

@@ -244,14 +244,19 @@ function attach(node: Node, parent: Node | 'web-seed' | undefined, stripe: numbe
 }
 
 function routeOf(node: Node): Omit<Route, 'version'> {
+  const far = new Set<string>()
+  const name = ({ peer, site }: Member): SwarmPeer => {
+    if (site !== node.member.site) far.add(peer.peerId)
+    return peer
+  }
   const sources = node.parent.map((parent, stripe) => {
     const line: SwarmPeer[] = []
     for (let at = parent; at !== undefined && at !== 'web-seed'; at = at.parent[stripe]) {
-      line.push(at.member.peer)
+      line.push(name(at.member))
       if (line.length > standInsMax) break
     }
     return line
   })
-  const successors = [...node.successors].map(({ member }) => member.peer)
-  return { stripes: node.parent.length, stripePieces, sources, depth: node.depth, successors }
+  const successors = [...node.successors].map(({ member }) => name(member))
+  return { stripes: node.parent.length, stripePieces, sources, depth: node.depth, successors, far: [...far] }
 }

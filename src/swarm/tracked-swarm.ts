@@ -332,7 +332,7 @@ export class TrackedSwarm {
   }
 }
 
-const emptyRoute = { stripes: 1, stripePieces: 1, sources: [[]], depth: [0], successors: [] }
+const emptyRoute = { stripes: 1, stripePieces: 1, sources: [[]], depth: [0], successors: [], far: [] }
 
 function isGoing({ announce }: TrackedMember): boolean {
   return announce.left === 0 && announce.agent?.isLeaving === true

@@ -1,6 +1,6 @@
 // A web seed (BEP 19): pieces of image.zst by HTTP range requests from the origin or a mirror, which holds all of them. What
 // goes wrong there costs the pieces at stake and a pause; whether they are asked for again, and where, others decide.
-import type { TokenBucket } from '../lib/rate-limit.ts'
+import type { RateLimit } from '../lib/rate-limit.ts'
 import { type PieceGeometry, pieceCount, pieceLength } from '../model/swarm.ts'
 import type { PieceSource, PieceSourceEvents } from './piece-source.ts'
 import { RangeConnection, type RangeFault, type RangeReceiver } from './range-connection.ts'
@@ -47,7 +47,7 @@ export class WebSeed implements PieceSource {
   readonly #geometry: PieceGeometry
   readonly #limits: WebSeedLimits
   readonly #connectionsMax: number
-  readonly #ingress: TokenBucket | undefined
+  readonly #ingress: RateLimit | undefined
   readonly #random: () => number
   readonly #onStatus: (() => void) | undefined
   /** Asked and not begun, in this order. The owner bounds it: it asks for no piece twice. */
@@ -73,7 +73,7 @@ export class WebSeed implements PieceSource {
       readonly geometry: PieceGeometry
       readonly connections?: number
       readonly limits?: Partial<WebSeedLimits>
-      readonly ingress?: TokenBucket | undefined
+      readonly ingress?: RateLimit | undefined
       /** Spreads the pauses of many agents; from 0 to 1. */
       readonly random?: () => number
       /** `status().isWell` has changed. */
