@@ -17,6 +17,9 @@ import {
 /** What an answer's body says about an error is quoted up to here. */
 const quoteBytesMax = 300
 
+/** Not Found and Gone (RFC 9110, 15.5.5 and 15.5.11). */
+const goneStatuses: readonly number[] = [404, 410]
+
 /** Interim answers (1xx) before the one that counts. */
 const interimAnswersMax = 4
 
@@ -29,6 +32,8 @@ export type RangeFault = {
   readonly retryAfterMs: number | undefined
   /** Nothing came on a connection that had served before: the server closed it, being idle, as we asked. */
   readonly isStale: boolean
+  /** The server says that it has no such file: asking again helps only if somebody puts it back. */
+  readonly isGone: boolean
 }
 
 /** Where the bytes of a range go. Called in the order of the bytes; none is called after the connection was closed. */
@@ -251,7 +256,8 @@ export class RangeConnection {
   #fault(what: string, cause?: unknown, isStale = false): void {
     const receiver = this.#receiver
     const retryAfterMs = parseRetryAfter(this.#head?.headers['retry-after'], new Date())
+    const isGone = this.#head !== undefined && goneStatuses.includes(this.#head.status)
     this.close()
-    receiver?.onFault({ error: new Error(what, { cause }), retryAfterMs, isStale })
+    receiver?.onFault({ error: new Error(what, { cause }), retryAfterMs, isStale, isGone })
   }
 }

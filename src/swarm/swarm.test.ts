@@ -138,6 +138,20 @@ test('an origin that serves another image under this torrent is found out', asyn
   await expect(takeAll(swarm, bytes)).rejects.toMatchObject({ code: 'image-corrupt' })
 })
 
+test('an image that is removed in the middle ends the swarm in seconds, and the reason is told', async () => {
+  const { join, origin } = await open({ originBytesPerSecond: 4_000_000 })
+  const swarm = await join('n0')
+  const ended = takeAll(swarm, bytes)
+  const failed = expect(ended).rejects.toMatchObject({
+    code: 'origin-error',
+    message: 'the image is gone from the origin, and no host has the rest',
+    cause: { message: expect.stringContaining('the origin answered 404 Not Found: no such image') },
+  })
+  await until('some of it to be here', () => swarm.progress().verifiedBytes > 1_000_000, { timeoutMs: 10_000 })
+  origin.isGone = true
+  await failed
+}, 30_000)
+
 test('one that is complete stays for who still takes from it, and goes when nobody does', async () => {
   const { join } = await open({ originBytesPerSecond: 20_000_000 })
   const first = await join('n0')

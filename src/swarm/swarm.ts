@@ -63,8 +63,9 @@ const hashHereBytesMax = 128 * 1024
 /** Web seeds may send so many pieces with wrong hashes before it is the torrent that is wrong. */
 const webCorruptMax = 5
 
-/** When nothing at all has come for so long, no more will. */
+/** When nothing at all has come for so long, no more will; sooner when every web seed says that it has no such file. */
 const noProgressMsMax = 300_000
+const goneMsMax = 10_000
 
 /** Who has asked for nothing for so long gains nothing from us. */
 const idleMsMax = 5000
@@ -517,10 +518,20 @@ export class Swarm implements PieceSupply {
       this.#rate = { at: now, bytes: 0, bytesPerSecond: (this.#rate.bytes * 1000) / elapsedMs }
       this.#sweep(now)
     }
-    if (!this.isComplete && now - this.#progressAt > noProgressMsMax) {
-      this.#fail(new Failure('origin-unreachable', `nothing came for ${noProgressMsMax / 1000} s, from no source`))
-    }
+    if (!this.isComplete) this.#judgeProgress(now - this.#progressAt)
     this.#ask()
+  }
+
+  #judgeProgress(idleMs: number): void {
+    if (idleMs <= goneMsMax) return
+    const seeds = [...this.#sources.values()].filter((source) => source instanceof WebSeed).map((seed) => seed.status())
+    const cause = seeds.find(({ lastError }) => lastError !== undefined)?.lastError
+    if (seeds.length > 0 && seeds.every(({ isGone }) => isGone)) {
+      this.#fail(new Failure('origin-error', 'the image is gone from the origin, and no host has the rest', { cause }))
+    } else if (idleMs > noProgressMsMax) {
+      const seconds = noProgressMsMax / 1000
+      this.#fail(new Failure('origin-unreachable', `nothing came for ${seconds} s, from no source`, { cause }))
+    }
   }
 
   /** Reaches for sources that are not connected, and lets connections go that no route names. */

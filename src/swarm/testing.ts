@@ -28,7 +28,8 @@ export function torrentOf(bytes: Buffer, pieceBytes = choosePieceBytes(bytes.len
 }
 
 export type TestSwarm = {
-  readonly origin: { readonly url: string; sentBytes: number; isAway: boolean; refused: number }
+  /** `isAway`: it hangs up; `isGone`: it says that it has no such file. */
+  readonly origin: { readonly url: string; sentBytes: number; isAway: boolean; isGone: boolean; refused: number }
   readonly tracker: {
     readonly url: string
     /** Peer ids that agents have complained of, as told in their announces. */
@@ -147,12 +148,16 @@ async function openSeeder({ info, infoHash }: SwarmOptions['torrent'], path: str
 
 /** Serves `served` by ranges, and counts what it sends. */
 async function openOrigin(served: Buffer, originBytesPerSecond: number, host: string) {
-  const origin = { url: '', sentBytes: 0, isAway: false, refused: 0 }
+  const origin = { url: '', sentBytes: 0, isAway: false, isGone: false, refused: 0 }
   let busyUntil = 0
   const server = createServer((request, response) => {
     if (origin.isAway) {
       origin.refused += 1
       request.socket.destroy()
+      return
+    }
+    if (origin.isGone) {
+      response.writeHead(404).end('no such image')
       return
     }
     const [, from = '0', to = ''] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? []
@@ -163,7 +168,7 @@ async function openOrigin(served: Buffer, originBytesPerSecond: number, host: st
     })
     const sendFrom = (at: number) => {
       if (response.destroyed) return
-      if (origin.isAway) {
+      if (origin.isAway || origin.isGone) {
         response.destroy()
         return
       }

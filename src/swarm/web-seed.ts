@@ -37,6 +37,8 @@ export type WebSeedStatus = {
   readonly bytesPerSecond: number
   readonly faultsInARow: number
   readonly lastError: Error | undefined
+  /** The last thing it said is that it has no such file. */
+  readonly isGone: boolean
 }
 
 export class WebSeed implements PieceSource {
@@ -61,6 +63,7 @@ export class WebSeed implements PieceSource {
   #faultsInARow = 0
   #staleInARow = 0
   #lastError: Error | undefined
+  #isGone = false
   #bytesPerSecond = 0
   #rateSince = performance.now()
   #rateBytes = 0
@@ -116,6 +119,7 @@ export class WebSeed implements PieceSource {
       bytesPerSecond: performance.now() - this.#rateSince > 10 * rateMs ? 0 : this.#bytesPerSecond,
       faultsInARow: this.#faultsInARow,
       lastError: this.#lastError,
+      isGone: this.#isGone,
     }
   }
 
@@ -202,6 +206,7 @@ export class WebSeed implements PieceSource {
   #onOver(fetch: RangeFetch, fault: RangeFault | undefined): void {
     this.#underWay.delete(fetch)
     if (this.#isClosed) return
+    this.#isGone = fault?.isGone === true
     if (fault === undefined) {
       if (fetch.restBytes === 0) this.#faultsInARow = 0
       if (fetch.connection.isOpen) this.#idle.add(fetch.connection)
