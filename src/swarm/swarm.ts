@@ -474,11 +474,12 @@ export class Swarm implements PieceSupply {
 
   #status() {
     const verified = this.#bytesOf(this.#schedule.verifiedPieces)
+    const rate = Math.round(this.#rate.bytesPerSecond)
     return {
       have: this.#schedule.verifiedPieces,
-      rate: Math.round(this.#rate.bytesPerSecond),
+      rate,
       slow: this.#schedule.takeComplaints().filter((id) => !this.#options.webSeeds.includes(id)),
-      lagMs: 0,
+      lagMs: rate === 0 ? 0 : Math.round((this.#store.counters().unwrittenBytes * 1000) / rate),
       isLeaving: this.#isLeaving,
       uploaded: this.#sentBytes(),
       downloaded: this.#receivedBytes,

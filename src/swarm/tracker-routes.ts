@@ -48,6 +48,10 @@ export function addTrackerRoutes(app: FastifyInstance, routes: TrackerRoutes): v
     app.get(path, async (request, reply) => {
       // Announces change the state and are never answered from a cache.
       reply.type('text/plain').header('cache-control', 'no-store')
+      // A quarter of each answer is headers that say nothing new: the date, and that an HTTP/1.1 connection stays. For many
+      // hosts the answers are a part of what the origin's link carries.
+      reply.raw.sendDate = false
+      reply.raw.removeHeader('connection')
       if (!floods.pass(addressOf(request), performance.now())) return await refuse429(reply)
       try {
         return await reply.send(await answer(request))
