@@ -197,7 +197,9 @@ export class Schedule {
       const depth = route.depth[index] ?? 0
       const before = isSame ? former[index] : undefined
       if (before !== undefined && before.line[0] === line[0] && (line.length > 0 || before.line.length === 0)) {
-        return { ...before, line, depth, level: sameLevel(before, line) }
+        const { trial } = before
+        const isSameTrial = trial !== undefined && line[trial.from] === before.line[trial.from]
+        return { ...before, line, depth, level: sameLevel(before, line), trial: isSameTrial ? trial : undefined }
       }
       const last = before ?? former[0]
       const primary = last === undefined ? undefined : this.#primaryOf(last)
@@ -697,7 +699,7 @@ export class Schedule {
   }
 }
 
-/** Where in a new line the source stands that is asked now: another web seed is no nearer than the first of the line. */
+/** Where in a new line the source stands that is asked now; one that is not in it any more gives way to the first. */
 function sameLevel({ line: before, level }: Stripe, line: readonly string[]): number {
   if (level >= before.length) return line.length
   return Math.max(0, line.indexOf(before[level] ?? ''))
