@@ -57,6 +57,7 @@ const disk =
 if (torrent !== undefined) await fetchBySwarm(torrent, file)
 else await fetchByHttp(file)
 await file.datasync()
+await file.close()
 console.log('durable')
 
 async function untilLine(wanted: string): Promise<void> {
