@@ -81,6 +81,8 @@ export class TrackedSwarm {
   #plannedMs = Number.NEGATIVE_INFINITY
   #judgedMs = Number.NEGATIVE_INFINITY
   #settledMs: number | undefined
+  /** When the first of the agents came that are here now. */
+  #begunMs = 0
   #usualRate = 0
 
   constructor(options: { readonly pieces: number; readonly firstVersion: number }) {
@@ -90,6 +92,11 @@ export class TrackedSwarm {
 
   get agents(): number {
     return this.#byHost.size
+  }
+
+  /** How long there have been agents. */
+  ageMs(nowMs: number): number {
+    return nowMs - this.#begunMs
   }
 
   get strangers(): number {
@@ -145,6 +152,7 @@ export class TrackedSwarm {
     this.members.set(member.id, member)
     if (announce.left === 0) this.#complete += 1
     if (who.kind === 'agent' && who.host !== undefined) {
+      if (this.agents === 0) this.#begunMs = nowMs
       this.#byHost.set(who.host, member)
       this.#isDirty = true
       // An agent that is far in a swarm that nobody is in: it is the tracker that is new.

@@ -201,6 +201,9 @@ describe('agents', () => {
     const world = openWorld()
     for (let i = 0; i < 24; i++) world.agent(`n${i}`)
     world.run(1000)
+    // Hosts may still be coming in, and each changes the plan.
+    expect(world.agent('n0')).toMatchObject({ intervalSeconds: 3, agent: { nextMs: 1000 } })
+    world.run(3000, () => world.agents(Array.from({ length: 24 }, (_, i) => `n${i}`)))
     expect(world.agent('n0')).toMatchObject({ intervalSeconds: 3, agent: { nextMs: 3000 } })
     for (let i = 24; i < 5000; i++) world.agent(`n${i}`)
     expect(world.agent('n0').intervalSeconds).toBe(5)

@@ -47,6 +47,9 @@ const strangerMisses = 2
 const sweepEveryMs = 250
 /** A sweep that comes so late says that we were deaf, not that the members were silent. */
 const deafMs = 1000
+const earlyMsMin = 250
+/** What is asked of the tracker at most while a swarm is young. */
+const announcesPerSecondMax = 2000
 /** Who waits for its first route asks again so long after the plan was due. */
 const planSlackMs = 50
 /** A swarm that nobody is in is kept so long for its count of completions. */
@@ -120,9 +123,10 @@ export class Tracker {
     const peers = this.#peersFor(swarm, member)
     if (!isAgent) return this.#answer(swarm, intervalMs, peers)
     const { route } = member
-    // Who has no route yet comes back when the next plan is made.
-    const nextMs =
-      route === undefined ? Math.min(intervalMs, Math.ceil(swarm.planInMs(nowMs)) + planSlackMs) : intervalMs
+    // Who has no route yet comes back when the next plan is made; and soon while hosts still come in, each of which changes it.
+    const soonMs =
+      route === undefined ? Math.ceil(swarm.planInMs(nowMs)) + planSlackMs : this.#earlyMs(swarm, swarm.ageMs(nowMs))
+    const nextMs = Math.min(intervalMs, soonMs)
     const isNew = route !== undefined && route.version !== announce.agent?.route
     return { ...this.#answer(swarm, intervalMs, peers), agent: { nextMs, route: isNew ? route : undefined } }
   }
@@ -163,6 +167,11 @@ export class Tracker {
 
   #agentIntervalMs({ agents }: TrackedSwarm): number {
     return Math.round(this.#limits.agentIntervalMs * Math.min(intervalTimesMax, Math.max(1, agents / agentsAtShortest)))
+  }
+
+  /** When agents of a young swarm announce again: after as long as it exists, but no more of them than can be heard. */
+  #earlyMs({ agents }: TrackedSwarm, ageMs: number): number {
+    return Math.round(Math.max(ageMs, earlyMsMin, (agents * 1000) / announcesPerSecondMax))
   }
 
   #answer(swarm: TrackedSwarm, intervalMs: number, peers: readonly ListedPeer[]): AnnounceAnswer {
