@@ -17,8 +17,13 @@ export type Ask =
   | { readonly kind: 'cancel'; readonly source: string; readonly pieces: readonly number[] }
 
 const limits = {
-  /** How much is outstanding at a source: what it delivers in this time. */
-  windowMs: 500,
+  /** A source's rate is taken over so long. */
+  rateMs: 500,
+  /**
+   * How much is outstanding at a source: what it delivers in this time. Through full queues on both ways an answer may
+   * take more than half a second; with less outstanding than that the rate falls, and the window with it.
+   */
+  windowMs: 800,
   /** A web seed is asked for ranges: between two of them the link may stand idle for a round trip. */
   webWindowMs: 4000,
   windowPiecesMin: 4,
@@ -288,7 +293,7 @@ export class Schedule {
     source.heardAt = now
     source.bucketBytes += bytes
     const elapsed = now - source.bucketSince
-    if (elapsed < limits.windowMs) return
+    if (elapsed < limits.rateMs) return
     const rate = (source.bucketBytes * 1000) / elapsed
     source.bytesPerSecond = source.bytesPerSecond === 0 ? rate : 0.6 * rate + 0.4 * source.bytesPerSecond
     source.bucketBytes = 0
