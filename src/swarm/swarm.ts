@@ -156,7 +156,6 @@ export class Swarm implements PieceSupply {
     this.#siteIngress = bucketOf(options.siteIngressBytesPerSecond)
     this.#webIngress = together(ingress, this.#siteIngress)
     const acrossEgress = together(egress, this.#siteEgress)
-    const isFar = (peerId: string) => this.#route?.far.includes(peerId) === true
     this.wire = {
       infoHash: Buffer.from(infoHash, 'hex'),
       peerId: own.peerId,
@@ -164,8 +163,8 @@ export class Swarm implements PieceSupply {
       reader: this.#store,
       uploads: new Uploads(),
       client: options.client,
-      egress: (peerId) => (isFar(peerId) ? acrossEgress : egress),
-      ingress: (peerId) => (isFar(peerId) ? this.#webIngress : ingress),
+      egress: (peerId) => (this.#isNear(peerId) ? egress : acrossEgress),
+      ingress: (peerId) => (this.#isNear(peerId) ? ingress : this.#webIngress),
       allocate: slabs(),
       refuse: (candidate) => this.#refuse(candidate),
       events: this.#events(),
@@ -414,6 +413,13 @@ export class Swarm implements PieceSupply {
     if (!isBetter) return 'there is a connection to it already'
     present.close(new Error('there is a newer connection to it'))
     return undefined
+  }
+
+  /** At our site. Who comes before our route names it, and stock clients, may stand anywhere. */
+  #isNear(peerId: string): boolean {
+    const { sources = [], successors = [], far = [] } = this.#route ?? {}
+    const isNamed = [...sources, successors].some((peers) => peers.some((peer) => peer.peerId === peerId))
+    return isNamed && !far.includes(peerId)
   }
 
   // What the tracker tells.
