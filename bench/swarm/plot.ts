@@ -44,6 +44,7 @@ export function plotRuns(runs: readonly PlottedRun[]): string {
   const at = (points: readonly Point[]) => points.map(({ n, rate }) => `${x(n)},${y(rate)}`).join(' ')
   const { left, right, top, bottom } = frame
   const document = xml`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13">
+<title>Rate at the last node against the number of nodes, with the limit</title>
 <rect width="${width}" height="${height}" fill="#fff"/>
 <text x="${left}" y="22" font-size="15">Rate at the last node, ${sizesOf(runs)} MiB</text>
 ${ticks(most).map(
