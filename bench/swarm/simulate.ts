@@ -2,6 +2,7 @@
 // WAN. Links are first come, first served and carry a piece as it comes (cut-through); agents pass on what they have been
 // asked for in turn. The routes are the real tracker's.
 import { type PieceGeometry, pieceCount, pieceLength, type Route, type SwarmPeer } from '../../src/model/swarm.ts'
+import { agentDelayMs } from '../../src/swarm/peer-news.ts'
 import { Schedule } from '../../src/swarm/schedule.ts'
 import { Tracker } from '../../src/swarm/tracker.ts'
 
@@ -52,8 +53,6 @@ export type Outcome = {
 
 const webSeed = 'http://origin/'
 const tickMs = 100
-/** As peer-news.ts tells agents. */
-const haveMs = 400
 /** A run that takes longer than so many times the limit has gone wrong. */
 const giveUpFactor = 30
 
@@ -453,7 +452,7 @@ class Simulation {
       node.schedule.verified(piece)
       for (const upload of node.uploads.values()) if (upload.parked.delete(piece)) upload.ready.push(piece)
       this.#send(node)
-      if (node.news.push(piece) === 1) this.#agenda.add(now + haveMs, () => this.#tell(node))
+      if (node.news.push(piece) === 1) this.#agenda.add(now + agentDelayMs, () => this.#tell(node))
       if (node.schedule.isComplete) {
         node.doneMs = now
         this.#done += 1

@@ -58,8 +58,8 @@ export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bo
 }
 
 /**
- * A site's cap as one host's, no more than the host's own. In the swarm one host a stripe
- * exchanges across its border, and the agents share the cap by stripes themselves. By any other engine every host fetches across, and gets its part.
+ * A site's cap as one host's, no more than the host's own. In the swarm one host a stripe exchanges across its
+ * border, and the agents share the cap by stripes themselves. By any other engine every host fetches across, and gets its part.
  */
 function shareOf(site: number | null | undefined, host: number | null, hostsAcross: number): number | undefined {
   if (site === null || site === undefined) return undefined

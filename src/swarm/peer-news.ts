@@ -4,7 +4,7 @@
  * An agent does not wait for our news: it has asked for pieces before we had them. It only compares how far everybody is,
  * over a second. Each telling wakes two processes, which at low rates costs more than the pieces do.
  */
-const agentDelayMs = 400
+export const agentDelayMs = 400
 const strangerDelayMs = 200
 
 /** So many are told at once, however soon: who is short of memory waits to hear what its successors have. */

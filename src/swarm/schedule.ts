@@ -94,8 +94,6 @@ type Source = {
   bytesPerSecond: number
   bucketBytes: number
   bucketSince: number
-  /** When bytes of pieces came from it last. */
-  heardAt: number
   /** Pieces it held when the pace was last compared, how many had come to it since the time before, and the most so far. */
   countThen: number
   gained: number
@@ -235,7 +233,6 @@ export class Schedule {
       bytesPerSecond: 0,
       bucketBytes: 0,
       bucketSince: now,
-      heardAt: now,
       countThen: 0,
       gained: 0,
       gainedBest: 0,
@@ -290,7 +287,6 @@ export class Schedule {
   heard(id: string, bytes: number, now: number): void {
     const source = this.#sources.get(id)
     if (source === undefined) return
-    source.heardAt = now
     source.bucketBytes += bytes
     const elapsed = now - source.bucketSince
     if (elapsed < limits.rateMs) return
@@ -566,13 +562,12 @@ export class Schedule {
     stripe.levelSince = now
     stripe.former = undefined
     stripe.trial = undefined
-    if (last !== undefined && last !== this.#primaryOf(stripe)) this.#takeBack(stripe, last, now, 0)
+    if (last !== undefined && last !== this.#primaryOf(stripe)) this.#takeBack(stripe, last)
   }
 
-  /** Cancels what was asked of the source at least `ageMs` ago for this stripe. */
-  #takeBack(stripe: Stripe, source: Source, now: number, ageMs: number): void {
-    for (const [piece, at] of source.asked) {
-      if (now - at < ageMs) break
+  /** Cancels what was asked of the source for this stripe. */
+  #takeBack(stripe: Stripe, source: Source): void {
+    for (const piece of source.asked.keys()) {
       if (this.#stripeOf(piece) === stripe) this.#cancel(source, piece)
     }
   }

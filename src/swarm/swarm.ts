@@ -163,8 +163,13 @@ export class Swarm implements PieceSupply {
       reader: this.#store,
       uploads: new Uploads(),
       client: options.client,
-      egress: (peerId) => (this.#isNear(peerId) ? egress : acrossEgress),
-      ingress: (peerId) => (this.#isNear(peerId) ? ingress : this.#webIngress),
+      // Where a peer stands is looked up only if it matters: this is asked for every read and every piece.
+      egress:
+        this.#siteEgress === undefined ? () => egress : (peerId) => (this.#isNear(peerId) ? egress : acrossEgress),
+      ingress:
+        this.#siteIngress === undefined
+          ? () => ingress
+          : (peerId) => (this.#isNear(peerId) ? ingress : this.#webIngress),
       allocate: slabs(),
       refuse: (candidate) => this.#refuse(candidate),
       events: this.#events(),
