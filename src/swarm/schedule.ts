@@ -27,6 +27,8 @@ const limits = {
   /** A web seed is asked for ranges: between two of them the link may stand idle for a round trip. */
   webWindowMs: 4000,
   windowPiecesMin: 4,
+  /** Less than a link with its queues holds would be all that ever comes in a round trip, and look like the source's rate. */
+  windowBytesMin: 256 * 1024,
   webWindowBytesMin: 512 * 1024,
   windowBytesMax: 32 * 1024 * 1024,
   /** Before the rate of a source is known. */
@@ -422,7 +424,8 @@ export class Schedule {
     const isWeb = source.kind === 'web-seed'
     const ms = isWeb ? limits.webWindowMs : limits.windowMs
     const known = source.bytesPerSecond === 0 ? limits.windowBytesUnknown : (source.bytesPerSecond * ms) / 1000
-    const bytes = Math.min(limits.windowBytesMax, Math.max(known, isWeb ? limits.webWindowBytesMin : 0))
+    const bytesMin = isWeb ? limits.webWindowBytesMin : limits.windowBytesMin
+    const bytes = Math.min(limits.windowBytesMax, Math.max(known, bytesMin))
     return Math.min(limits.windowPiecesMax, Math.max(limits.windowPiecesMin, Math.ceil(bytes / pieceBytes) + 1))
   }
 
@@ -435,6 +438,8 @@ export class Schedule {
     // Several at once, not one each time one has come: a web seed answers runs, and a packet with a question takes as much
     // of the way back as one with ten.
     if (source.asked.size > (window * 3) / 4) return
+    // The rate is that of the time in which something was asked for.
+    if (source.asked.size === 0) source.bucketSince = now
     const pieces: number[] = []
     for (let piece = this.#oldest(stripe); piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
       if (this.#status[piece] !== missing || !(ahead || hasPiece(source, piece))) continue
