@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { createClient } from '../client/client.ts'
 import { servicePort } from '../contract/service.ts'
+import type { Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
 import { until } from '../lib/until.ts'
 import { Failure } from '../model/failure.ts'
@@ -40,6 +41,12 @@ afterEach(async () => {
   for (const close of closers.reverse()) await close()
 })
 
+/** The layout of a setup with one image on one whole disk. */
+function oneDisk(hints: DiskHint[]): Work['layout'] {
+  const content = { kind: 'image' as const, image: 'test:1' }
+  return { disks: [{ name: 'system', hints, erase: 'none', partitions: [], content }], arrays: [], groups: [] }
+}
+
 /** One machine with one disk larger than the image, its service and its origin. */
 async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm } = {}) {
   const diskBytes = options.diskBytes ?? image.raw.length + 8 * 1024 * 1024
@@ -57,21 +64,25 @@ async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm } = 
   const service = new FakeService({
     deployment: 7,
     host: 'n01',
-    diskHints: [],
-    image: {
-      reference: 'test:1',
-      digest: image.digest,
-      manifestUrl: origin.url('/manifest.json'),
-      imageUrl: origin.url('/image.zst'),
-    },
-    transfer: {
-      engine: options.swarm === undefined ? 'http' : 'swarm',
-      infoHash: torrent.infoHash,
-      torrentUrl: origin.url('/image.torrent'),
-      metalinkUrl: origin.url('/image.meta4'),
-      announceUrl: options.swarm?.tracker.url ?? origin.url('/announce'),
-      lingerSeconds: options.swarm === undefined ? 0 : 20,
-    },
+    interfaces: [],
+    layout: oneDisk([]),
+    images: [
+      {
+        reference: 'test:1',
+        digest: image.digest,
+        manifestUrl: origin.url('/manifest.json'),
+        imageUrl: origin.url('/image.zst'),
+        transfer: {
+          engine: options.swarm === undefined ? 'http' : 'swarm',
+          infoHash: torrent.infoHash,
+          torrentUrl: origin.url('/image.torrent'),
+          metalinkUrl: origin.url('/image.meta4'),
+          announceUrl: options.swarm?.tracker.url ?? origin.url('/announce'),
+          lingerSeconds: options.swarm === undefined ? 0 : 20,
+        },
+      },
+    ],
+    redeploy: 'full',
     finish: 'reboot',
   })
   const { url, stop, start } = await serveService(service)
@@ -264,7 +275,7 @@ const refusals: readonly [string, (disk: SeenDisk) => readonly SeenDisk[], reado
 test.each(refusals)('when %s the failure is reported and the disk untouched', async (_, disks, hints, code, words) => {
   const world = await createWorld()
   world.disks = world.disks.flatMap(disks)
-  world.service.instructions.work?.diskHints.push(...hints)
+  world.service.instructions.work?.layout.disks[0]?.hints.push(...hints)
   expect(await run(world)).toMatchObject({ kind: 'stays' })
   const [reported] = world.service.of('reportFailure')
   expect(reported).toMatchObject({ deployment: 7, step: 'disk', code })

@@ -4,7 +4,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Input, Output } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Instructions, Proof, TransferCounts } from '../contract/types.ts'
+import type { Proof } from '../contract/types.ts'
+import type { ImageOrder, Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
 import { causeChain, Failure } from '../model/failure.ts'
@@ -12,19 +13,17 @@ import type { Manifest } from '../model/image.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
-import { chooseDisk, describe } from './choose-disk.ts'
-import { openDisk } from './disk.ts'
-import { openSource, smaller } from './engine.ts'
-import type { FrameSource } from './frame-source.ts'
+import { Brought, sumCounts } from './bring.ts'
+import { smaller } from './engine.ts'
 import { findEfiSystemPartition } from './gpt.ts'
-import type { Look, SeenDisk } from './inventory.ts'
+import type { Look } from './inventory.ts'
 import type { Log } from './log.ts'
 import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
+import { type Device, type Place, proofOfPlace, readLayout } from './place.ts'
+import { prepare } from './prepare.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
-import { addCounts, countsOfOrigin } from './source-counts.ts'
-import { readBack } from './verify.ts'
-import { type Buffers, createBuffers, type TransferProgress, transfer, wipe } from './write.ts'
+import { type Buffers, createBuffers } from './write.ts'
 
 /** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
 export type Outcome =
@@ -49,14 +48,17 @@ export type Agent = {
 const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   inventory: 'no disk was touched',
   disk: 'at most the beginning and the end of the disk were wiped',
+  erase: 'the disk is being erased and does not boot',
+  layout: 'the disk has a new partition table, or part of one, and does not boot',
+  compare: 'the disk holds what it held, and does not boot',
   transfer: 'the disk does not boot, its first MiB is zero',
   verify: 'the disk does not boot, its first MiB is zero',
   'boot-block': 'the disk does not boot, its first MiB is zero',
+  'post-install': 'the disk holds the whole image, read back; what is done after it is incomplete',
   share: 'the disk holds the whole image, read back',
   finish: 'the disk holds the whole image, read back',
 }
 
-type Work = NonNullable<Instructions['work']>
 type Registration = Output<(typeof serviceOperations)['registerHost']>
 
 /** Does one deployment from registration to the accepted proof. Throws only the reason of `signal`, or a bug. */
@@ -137,135 +139,136 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
   if (look.problem !== undefined) {
     throw new Failure('internal', "the machine's disks could not be listed", { cause: look.problem })
   }
-  const { memoryBytes } = look.inventory
-  const lanes = lanesFor(memoryBytes)
+  const lanes = lanesFor(look.inventory.memoryBytes)
+  const [{ transfer: order }] = work.images as [ImageOrder]
   // All that the origin sends crosses the border of the site, where there is one.
-  const ingressBytesPerSecond = smaller(work.transfer.ingressBytesPerSecond, work.transfer.siteIngressBytesPerSecond)
+  const ingressBytesPerSecond = smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond)
   const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
+  const brought: Brought[] = []
   try {
     reporter.begin('disk')
-    const manifest = await origin.fetchManifest(work.image.manifestUrl, work.image.digest, signal)
-    const seen = chooseDisk(look.disks, work.diskHints, manifest)
-    const buffers = createBuffers(lanes)
-    await reporter.event('disk-chosen', `${describe(seen)} for ${work.image.reference}: wiping it`)
-    signal.throwIfAborted()
-    await wipe(seen, buffers.zeros, signal)
-    const source = openSource({
-      order: work.transfer,
-      imageUrl: work.image.imageUrl,
-      manifest,
-      origin,
-      seen,
-      connections: lanes,
-      budgetBytes: pieceBudgetFor(memoryBytes),
-      listen: agent.peerAddress,
-      sessionKey: deployment.sessionKey,
-      client: `HaDeS ${agent.version}`,
-      log,
-      onFellBack: (text) => reporter.event('engine-fell-back', text),
-    })
-    try {
-      await bring(deployment, { origin, source, manifest, seen, buffers }, signal)
-    } finally {
-      await source.close()
+    const manifests = new Map<string, Manifest>()
+    for (const { reference, manifestUrl, digest } of work.images) {
+      manifests.set(reference, await origin.fetchManifest(manifestUrl, digest, signal))
     }
+    const buffers = createBuffers(lanes)
+    const { zeros } = buffers
+    const tell = (kind: string, text: string) => reporter.event(kind, text)
+    const places = await prepare({ look, layout: readLayout(work.layout), manifests, zeros, tell }, signal)
+    reporter.countBy(() => sumCounts(brought))
+    await bringAll(deployment, { origin, lanes, buffers, manifests, places, brought }, signal)
+    await makeBootable(deployment, brought, signal)
+    await share(deployment, brought, signal)
+    reporter.begin('finish')
+    const bootEntry = await bootEntryOf(deployment, brought, signal)
+    const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry })
+    await complete(deployment, proof, signal)
   } finally {
+    for (const one of brought) await one.close()
     origin.close()
   }
 }
 
-type Target = {
+type Images = {
   readonly origin: Origin
-  readonly source: FrameSource
-  readonly manifest: Manifest
-  readonly seen: SeenDisk
+  readonly lanes: number
   readonly buffers: Buffers
+  readonly manifests: ReadonlyMap<string, Manifest>
+  readonly places: readonly Place[]
+  /** Grows as images begin to come; whoever closes does so whatever happens. */
+  readonly brought: Brought[]
 }
 
-/** Brings the image onto the disk and proves it, passes it on while others gain from that, and hands the proof over. */
-async function bring(deployment: Deployment, target: Target, signal: AbortSignal): Promise<void> {
-  const { agent, reporter, work } = deployment
-  const { log } = agent
-  const { origin, source, manifest, seen, buffers } = target
-  let newest: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
-  const count = () => countsOf(source, newest)
-  const disk = await openDisk(seen.path, seen.sectorBytes)
-  try {
-    if (!disk.isDirect) log.line(`${disk.path} takes no direct I/O: what is read back may come from memory`)
-    reporter.begin('transfer', manifest.sizeBytes)
-    reporter.countBy(count)
-    const onProgress = (progress: TransferProgress) => {
-      newest = progress
-      reporter.progress(progress.doneBytes)
-    }
-    const { imageUrl } = work.image
-    const written = await transfer({ source, origin, imageUrl, manifest, disk, buffers, log, onProgress }, signal)
-    reporter.begin('verify', manifest.sizeBytes)
-    const onRead = (doneBytes: number) => reporter.progress(doneBytes)
-    const readBytes = await readBack({ disk, manifest, buffers, onProgress: onRead }, signal)
-    reporter.begin('boot-block')
-    const { bytesReadBack, gpt } = await writeBootBlock({ seen, disk, manifest, buffers, log }, signal)
-    if (gpt !== undefined) await reporter.event('gpt-moved', gpt)
-    await share(deployment, source, signal)
-    reporter.begin('finish')
-    const bootEntry = await arrangeBoot(deployment, seen, buffers.head, signal)
-    const counts = count()
-    await complete(
-      deployment,
-      proofOf(deployment, seen, bootEntry, {
-        ...written,
-        bytesFetched: counts.receivedBytes + origin.documentBytes,
-        bytesReadBack: readBytes + bytesReadBack,
-        transfer: counts,
-      }),
-      signal,
-    )
-  } finally {
-    await disk.close()
+/** Brings each image to its place, one after the other, and reads it back. */
+async function bringAll(deployment: Deployment, images: Images, signal: AbortSignal): Promise<void> {
+  const { agent, reporter, look, work } = deployment
+  const targets = images.places.flatMap((place) => {
+    const { content } = place
+    const order = content.kind === 'image' && work.images.find(({ reference }) => reference === content.image)
+    const manifest = order && images.manifests.get(order.reference)
+    return order && manifest ? [{ place, order, manifest }] : []
+  })
+  const totalBytes = targets.reduce((sum, { manifest }) => sum + manifest.sizeBytes, 0)
+  const budgetBytes = Math.floor(pieceBudgetFor(look.inventory.memoryBytes) / Math.max(1, targets.length))
+  let doneBytes = 0
+  for (const [index, target] of targets.entries()) {
+    // The same image at a second place: its peer steps back for the one that fetches now.
+    for (const one of images.brought) if (one.work.order === target.order) await one.source.close()
+    const { host, port } = agent.peerAddress
+    const one = new Brought({
+      ...target,
+      ...images,
+      budgetBytes,
+      listen: { host, port: port === 0 ? 0 : port + index },
+      sessionKey: deployment.sessionKey,
+      client: `HaDeS ${agent.version}`,
+      log: agent.log,
+      reporter,
+      before: { doneBytes, totalBytes },
+    })
+    images.brought.push(one)
+    await one.bring(signal)
+    doneBytes += target.manifest.sizeBytes
   }
 }
 
-/** What the source says, what the origin was asked for beside it, and what of it is on the disk. */
-function countsOf(source: FrameSource, progress: TransferProgress): TransferCounts {
-  const { engine, ...counts } = source.counts()
-  const { writtenBytes, durableBytes, refetchedBytes } = progress
-  const { sources, uploads, ...sum } = addCounts(counts, countsOfOrigin(refetchedBytes))
-  return { engine, ...sum, writtenBytes, durableBytes, sources: [...sources], uploads: [...uploads] }
+/** Everything is proven: now the first MiB of each image, and what makes the firmware start the disk. */
+async function makeBootable(deployment: Deployment, brought: readonly Brought[], signal: AbortSignal): Promise<void> {
+  const { agent, reporter } = deployment
+  reporter.begin('boot-block')
+  for (const one of brought) {
+    const { place, manifest } = one.work
+    const work = { seen: place.device, disk: one.disk, manifest, buffers: one.buffers, log: agent.log }
+    const { bytesReadBack, gpt } = await writeBootBlock(work, signal)
+    one.bytes = { ...one.bytes, bytesReadBack: one.bytes.bytesReadBack + bytesReadBack }
+    if (gpt !== undefined) await reporter.event('gpt-moved', gpt)
+  }
 }
 
 /**
- * Stays as a source while others still gain from it, then leaves the swarm. What goes wrong here is no failure: this
+ * Stays as a source while others still gain from it, then leaves the swarms. What goes wrong here is no failure: this
  * host's own disk is whole.
  */
-async function share({ agent, reporter, work }: Deployment, source: FrameSource, signal: AbortSignal): Promise<void> {
-  const maxMs = work.transfer.lingerSeconds * 1000
-  if (maxMs === 0 || source.counts().engine === 'http') return
+async function share(
+  { agent, reporter, work }: Deployment,
+  brought: readonly Brought[],
+  signal: AbortSignal,
+): Promise<void> {
+  const maxMs = Math.max(...work.images.map(({ transfer }) => transfer.lingerSeconds)) * 1000
+  const sources = brought.map(({ source }) => source).filter((source) => source.counts().engine !== 'http')
+  if (maxMs === 0 || sources.length === 0) return
   reporter.begin('share')
   try {
-    await source.linger({ maxMs, signal })
+    await Promise.all(sources.map((source) => source.linger({ maxMs, signal })))
   } catch (error) {
     signal.throwIfAborted()
     agent.log.failure('this host no longer passes the image on', error)
   }
   // Before the proof is taken: with it the tracker forgets this agent's key.
-  await source.close()
+  for (const source of sources) await source.close()
+}
+
+/** Of the first disk that holds an image whole. */
+async function bootEntryOf(deployment: Deployment, brought: readonly Brought[], signal: AbortSignal) {
+  const whole = brought.find(({ work }) => work.place.disk !== undefined && work.place.partition === undefined)
+  return whole && (await arrangeBoot(deployment, whole.work.place.device, whole.head, signal))
 }
 
 /** On UEFI the disk comes first in the boot order. What firmware does not let us do is told, and no failure. */
 async function arrangeBoot(
   { look, reporter }: Deployment,
-  seen: SeenDisk,
+  disk: Device,
   head: Buffer,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (look.inventory.firmware !== 'uefi') return undefined
-  const esp = findEfiSystemPartition(head, seen.sectorBytes)
+  const esp = findEfiSystemPartition(head, disk.sectorBytes)
   if (esp === undefined) {
     await reporter.event('boot-entry-failed', 'the image has no EFI system partition: the boot order stays as it is')
     return undefined
   }
   try {
-    const bootEntry = await putDiskFirst(seen.path, esp, signal)
+    const bootEntry = await putDiskFirst(disk.path, esp, signal)
     await reporter.event('boot-entry', bootEntry)
     return bootEntry
   } catch (error) {
@@ -275,20 +278,34 @@ async function arrangeBoot(
   }
 }
 
-function proofOf(
-  { reporter, work }: Deployment,
-  seen: SeenDisk,
-  bootEntry: string | undefined,
-  bytes: Pick<Proof, 'bytesFetched' | 'bytesWritten' | 'bytesZeroed' | 'bytesReadBack' | 'transfer'>,
-): Proof {
+type Result = {
+  readonly places: readonly Place[]
+  readonly brought: readonly Brought[]
+  readonly documentBytes: number
+  readonly bootEntry: string | undefined
+}
+
+function proofOf({ reporter, work }: Deployment, { places, brought, documentBytes, bootEntry }: Result): Proof {
+  const [first] = work.images
+  const disk = places.find((place) => place.disk !== undefined)?.disk
+  if (first === undefined || disk === undefined) throw new Error('a deployment without an image or a disk')
+  const counts = sumCounts(brought)
+  const sum = (of: (bytes: Brought['bytes']) => number) => brought.reduce((total, { bytes }) => total + of(bytes), 0)
+  const digestOf = (image: string) => work.images.find(({ reference }) => reference === image)?.digest
   return {
-    imageDigest: work.image.digest,
-    diskPath: seen.path,
-    ...(seen.serial === undefined ? {} : { diskSerial: seen.serial }),
-    ...(seen.wwn === undefined ? {} : { diskWwn: seen.wwn }),
-    diskSizeBytes: seen.sizeBytes,
-    ...bytes,
+    imageDigest: first.digest,
+    diskPath: disk.path,
+    ...(disk.serial === undefined ? {} : { diskSerial: disk.serial }),
+    ...(disk.wwn === undefined ? {} : { diskWwn: disk.wwn }),
+    diskSizeBytes: disk.sizeBytes,
+    bytesFetched: counts.receivedBytes + documentBytes,
+    bytesWritten: sum(({ bytesWritten }) => bytesWritten),
+    bytesZeroed: sum(({ bytesZeroed }) => bytesZeroed),
+    bytesReadBack: sum(({ bytesReadBack }) => bytesReadBack),
+    transfer: counts,
     ...(bootEntry === undefined ? {} : { bootEntry }),
+    places: places.map((place) => proofOfPlace(place, digestOf)),
+    actions: [],
     steps: reporter.stepTimes(),
   }
 }

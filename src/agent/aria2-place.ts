@@ -18,29 +18,29 @@ export type Aria2Place = { readonly folder: string; readonly close: () => Promis
 /** Makes a folder for aria2, taken away by `close`. Throws an Error when there is no room for the image. */
 export async function makeAria2Place(work: {
   readonly manifest: Manifest
-  readonly seen: SeenDisk
+  readonly spillTo: SeenDisk | undefined
   readonly budgetBytes: number
   readonly log: Log
 }): Promise<Aria2Place> {
-  const { manifest, seen, budgetBytes, log } = work
+  const { manifest, spillTo, budgetBytes, log } = work
   const { storedBytes } = manifest
   if (storedBytes <= budgetBytes) return await mountFolder(storedBytes + ownBytes)
-  const range = unusedEnd(manifest.sizeBytes, seen.sizeBytes)
-  if (range === undefined || range.length < storedBytes) {
+  const range = spillTo && unusedEnd(manifest.sizeBytes, spillTo.sizeBytes)
+  if (spillTo === undefined || range === undefined || range.length < storedBytes) {
     throw new Error(
       `there is no room for ${storedBytes} bytes beside the image: ${budgetBytes} bytes of memory and ` +
-        `${range?.length ?? 0} bytes behind the image on ${seen.path}`,
+        `${range?.length ?? 0} bytes behind the image on a disk`,
     )
   }
   const place = await mountFolder(ownBytes)
   try {
     const part = ['--offset', String(range.offset), '--sizelimit', String(range.length)]
-    const { stdout: device } = await run('losetup', ['--find', '--show', ...part, seen.path])
+    const { stdout: device } = await run('losetup', ['--find', '--show', ...part, spillTo.path])
     const close = async () => {
       await run('losetup', ['--detach', device])
       await place.close()
     }
-    log.line(`aria2 keeps the image at ${device}, ${range.length} bytes of ${seen.path} from ${range.offset}`)
+    log.line(`aria2 keeps the image at ${device}, ${range.length} bytes of ${spillTo.path} from ${range.offset}`)
     try {
       await symlink(device, join(place.folder, 'image.zst'))
     } catch (error) {

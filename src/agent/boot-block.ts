@@ -5,8 +5,8 @@ import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import { type OpenDisk, openDisk } from './disk.ts'
 import { hasGpt } from './gpt.ts'
-import type { SeenDisk } from './inventory.ts'
 import type { Log } from './log.ts'
+import type { Device } from './place.ts'
 import { headBytesMax } from './plan.ts'
 import { readBackFirstFrame } from './verify.ts'
 import type { Buffers } from './write.ts'
@@ -14,7 +14,7 @@ import type { Buffers } from './write.ts'
 const toolTimeoutMs = 60_000
 
 export type BootBlock = {
-  readonly seen: SeenDisk
+  readonly seen: Device
   readonly disk: OpenDisk
   readonly manifest: Manifest
   readonly buffers: Buffers
@@ -54,7 +54,7 @@ export async function writeBootBlock(work: BootBlock, signal: AbortSignal): Prom
   }
 }
 
-async function moveBackupGpt(seen: SeenDisk, signal: AbortSignal): Promise<string> {
+async function moveBackupGpt(seen: Device, signal: AbortSignal): Promise<string> {
   const options = { cancelSignal: signal, timeout: toolTimeoutMs, stdin: 'ignore' } as const
   const failed = (what: string) => (cause: unknown) => {
     signal.throwIfAborted()
@@ -81,7 +81,7 @@ async function rereadPartitions(disk: OpenDisk, log: Log, signal: AbortSignal): 
   })
 }
 
-async function zeroHead(seen: SeenDisk, zeros: Buffer): Promise<void> {
+async function zeroHead(seen: Device, zeros: Buffer): Promise<void> {
   const disk = await openDisk(seen.path, seen.sectorBytes)
   try {
     await disk.write(zeros, Math.min(headBytesMax, seen.sizeBytes), 0)

@@ -90,7 +90,7 @@ async function host(
     imageUrl,
     manifest,
     origin,
-    seen: { path, sizeBytes, sectorBytes: 512, rotational: false },
+    spillTo: { path, sizeBytes, sectorBytes: 512, rotational: false },
     connections: lanes,
     budgetBytes: 64 * mebibyte,
     listen: { host: '127.0.0.1', port: 0 },

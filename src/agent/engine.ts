@@ -26,8 +26,8 @@ export type EngineWork = {
   readonly imageUrl: string
   readonly manifest: Manifest
   readonly origin: Origin
-  /** The target disk, whose unused end takes what memory does not. */
-  readonly seen: SeenDisk
+  /** The disk whose unused end, behind the image, takes what memory does not; undefined where there is none. */
+  readonly spillTo: SeenDisk | undefined
   /** Requests in flight, where the plain engine asks. */
   readonly connections: number
   /** For compressed pieces. */
@@ -153,12 +153,12 @@ async function fetchTorrent({ order, manifest, origin }: EngineWork, signal: Abo
 }
 
 /** Room behind the image for what memory cannot hold; undefined when that is all of it, or there is no room. */
-async function openSpill({ manifest, seen, budgetBytes, log }: EngineWork, pieceBytes: number) {
-  const range = unusedEnd(manifest.sizeBytes, seen.sizeBytes)
-  if (manifest.storedBytes <= budgetBytes || range === undefined) return undefined
-  const spill: SpillDisk = await openSpillDisk(seen, range, pieceBytes)
+async function openSpill({ manifest, spillTo, budgetBytes, log }: EngineWork, pieceBytes: number) {
+  const range = spillTo && unusedEnd(manifest.sizeBytes, spillTo.sizeBytes)
+  if (spillTo === undefined || range === undefined || manifest.storedBytes <= budgetBytes) return undefined
+  const spill: SpillDisk = await openSpillDisk(spillTo, range, pieceBytes)
   log.line(
-    `pieces beyond ${budgetBytes} bytes of memory go to ${seen.path}, ${range.length} bytes from ${range.offset}`,
+    `pieces beyond ${budgetBytes} bytes of memory go to ${spillTo.path}, ${range.length} bytes from ${range.offset}`,
   )
   return spill
 }

@@ -2,7 +2,7 @@
 // do by turns what a test tells them.
 import type { Caller, Handlers, Input, Output } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Instructions } from '../contract/types.ts'
+import type { Instructions } from '../contract/work-types.ts'
 import { Failure } from '../model/failure.ts'
 
 type Operations = typeof serviceOperations

@@ -7,8 +7,11 @@ import type { Log } from './log.ts'
 
 const commandTimeoutMs = 60_000
 
+/** How a machine is ended; `kexec` that could not be and `stay` are for the caller. */
+export type MachineEnd = Exclude<FinalAction, 'kexec' | 'stay'>
+
 /** Syncs and ends the machine. Resolves when that was asked for; the machine goes down at some moment after. */
-export async function endMachine(action: FinalAction, log: Log): Promise<void> {
+export async function endMachine(action: MachineEnd, log: Log): Promise<void> {
   const options = { timeout: commandTimeoutMs, stdin: 'ignore' } as const
   await execa('sync', [], options).catch((error: unknown) => log.failure('sync', error))
   // -f asks the kernel without an init: the scout runs from RAM and has nothing to shut down in order. The kernel itself

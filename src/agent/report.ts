@@ -105,12 +105,12 @@ export class Reporter {
     return this.#steps.at(-1)?.step ?? 'inventory'
   }
 
-  /** The next step has begun; its bytes count from zero. */
-  begin(step: DeploymentStep, totalBytes = 0): void {
+  /** The next step has begun, or the one we are in goes on with another image; its bytes count from `doneBytes`. */
+  begin(step: DeploymentStep, totalBytes = 0, doneBytes = 0): void {
     const beganMs = performance.now()
     this.#steps.push({ step, beganMs })
-    this.#samples = [{ atMs: beganMs, bytes: 0 }]
-    this.#doneBytes = 0
+    this.#samples = [{ atMs: beganMs, bytes: doneBytes }]
+    this.#doneBytes = doneBytes
     this.#totalBytes = totalBytes
     this.#log.line(`step ${step}${totalBytes > 0 ? `: ${totalBytes} bytes of disk` : ''}`)
   }

@@ -1,18 +1,8 @@
 // The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
 import { Type } from 'typebox'
 import { operation, type Port } from './operation.ts'
-import {
-  bytes,
-  deploymentStep,
-  failureCode,
-  hostName,
-  id,
-  instructions,
-  inventory,
-  proof,
-  transferCounts,
-  words,
-} from './types.ts'
+import { bytes, deploymentStep, failureCode, hostName, id, inventory, proof, transferCounts, words } from './types.ts'
+import { instructions } from './work-types.ts'
 
 const deploymentOnly = { deployment: id }
 const answer = Type.Object({

@@ -3,9 +3,10 @@
 // name in the WSDL and the OpenAPI document; what has the same title must be the same type.
 import { type Static, type TEnum, Type } from 'typebox'
 import { bootTargets } from '../model/boot.ts'
-import { deploymentStates, deploymentSteps, finalActions } from '../model/deployment.ts'
+import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
+import { contentKinds } from '../model/layout.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
 import { transferEngines } from '../model/swarm.ts'
 import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
@@ -244,6 +245,32 @@ export const transferCounts = Type.Object(
 )
 export type TransferCounts = Static<typeof transferCounts>
 
+/** One place of the setup's layout as it is on the host. */
+export const proofPlace = Type.Object(
+  {
+    place: Type.String({ maxLength: 190, description: 'As `system`, `system:2`, `md0`, `vg0/root`' }),
+    path: label,
+    sizeBytes: bytes,
+    kind: words(contentKinds),
+    partition: Type.Optional(Type.Integer({ minimum: 1, maximum: 128 })),
+    partitionUuid: Type.Optional(label),
+    filesystem: Type.Optional(label),
+    uuid: Type.Optional(Type.String({ ...label, description: 'Of the file system or swap area' })),
+    label: Type.Optional(label),
+    mount: Type.Optional(label),
+    image: Type.Optional(imageReference),
+    digest: Type.Optional(sha256),
+  },
+  { title: 'ProofPlace' },
+)
+export type ProofPlace = Static<typeof proofPlace>
+
+/** One thing that was done, or not, after the images. */
+export const proofAction = Type.Object(
+  { name: label, outcome: words(['done', 'skipped', 'failed']), text, seconds: Type.Number({ minimum: 0 }) },
+  { title: 'ProofAction' },
+)
+
 export const proof = Type.Object(
   {
     imageDigest: sha256,
@@ -258,6 +285,8 @@ export const proof = Type.Object(
     bootEntry: Type.Optional(label),
     steps: Type.Array(stepTime, { maxItems: 64 }),
     transfer: Type.Optional(transferCounts),
+    places: Type.Array(proofPlace, { maxItems: 2048 }),
+    actions: Type.Array(proofAction, { maxItems: 256 }),
   },
   { title: 'Proof' },
 )
@@ -377,29 +406,3 @@ export const transferOrder = Type.Object(
   { title: 'TransferOrder' },
 )
 export type TransferOrder = Static<typeof transferOrder>
-
-/** What the agent is to do now. `work` is there when `action` is `deploy`. */
-export const instructions = Type.Object(
-  {
-    action: words(['deploy', 'stop']),
-    reason: Type.Optional(text),
-    reportEveryMs: Type.Integer({ minimum: 100, maximum: 60_000 }),
-    work: Type.Optional(
-      Type.Object({
-        deployment: id,
-        host: hostName,
-        diskHints: Type.Array(diskHint, { maxItems: 32 }),
-        image: Type.Object({
-          reference: imageReference,
-          digest: sha256,
-          manifestUrl: label,
-          imageUrl: label,
-        }),
-        transfer: transferOrder,
-        finish: words(finalActions),
-      }),
-    ),
-  },
-  { title: 'Instructions' },
-)
-export type Instructions = Static<typeof instructions>

@@ -6,7 +6,7 @@ import { Failure } from '../model/failure.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
 import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
-import type { DeploymentRow, RolloutRow } from './schema.ts'
+import type { DeploymentRow, RolloutImageRow, RolloutRow } from './schema.ts'
 
 export type Deployment = Selectable<DeploymentRow>
 
@@ -21,6 +21,8 @@ export type NamedDeployment = Deployment & {
 
 export type Rollout = Selectable<RolloutRow>
 
+export type RolloutImage = Pick<Selectable<RolloutImageRow>, 'name' | 'version' | 'digest' | 'stored_bytes'>
+
 export type StateTime = { readonly state: DeploymentState; readonly at: number }
 
 /** Writes a rollout and the deployments of its hosts, all `queued` and due at once. Call it in a transaction. */
@@ -28,7 +30,7 @@ export async function addRollout(
   db: Db,
   rollout: {
     readonly setupId: number
-    readonly imageDigest: string
+    readonly images: readonly [RolloutImage, ...RolloutImage[]]
     readonly hostIds: readonly number[]
     readonly policy: TransferPolicy
   },
@@ -47,6 +49,10 @@ export async function addRollout(
     })
     .executeTakeFirstOrThrow()
   const rolloutId = Number(row.insertId)
+  for (const [position, { name, version, digest, stored_bytes }] of rollout.images.entries()) {
+    const image = { rollout_id: rolloutId, position, name, version, digest, stored_bytes }
+    await db.insertInto('rollout_images').values(image).execute()
+  }
   const deployments = new Map<number, number>()
   for (const hostId of rollout.hostIds) {
     const inserted = await db
@@ -55,7 +61,7 @@ export async function addRollout(
         rollout_id: rolloutId,
         host_id: hostId,
         setup_id: rollout.setupId,
-        image_digest: rollout.imageDigest,
+        image_digest: rollout.images[0].digest,
         state: 'queued',
         state_since: now,
         started_at: now,
@@ -72,6 +78,16 @@ export async function addRollout(
     deployments.set(hostId, Number(inserted.insertId))
   }
   return { rolloutId, deployments }
+}
+
+/** The images of a rollout, in the order of its setup. */
+export async function imagesOfRollout(db: Db, rolloutId: number): Promise<RolloutImage[]> {
+  return await db
+    .selectFrom('rollout_images')
+    .select(['name', 'version', 'digest', 'stored_bytes'])
+    .where('rollout_id', '=', rolloutId)
+    .orderBy('position')
+    .execute()
 }
 
 function named(db: Db) {

@@ -26,19 +26,6 @@ export async function findImage(db: Db, reference: ImageReference): Promise<Imag
   return image
 }
 
-/** The image of this digest that a setup names; undefined when it has been removed since. */
-export async function imageOfSetup(db: Db, setupId: number, digest: string): Promise<Image | undefined> {
-  return await db
-    .selectFrom('setup_images')
-    .innerJoin('images', (join) =>
-      join.onRef('images.name', '=', 'image_name').onRef('images.version', '=', 'image_version'),
-    )
-    .selectAll('images')
-    .where('setup_id', '=', setupId)
-    .where('digest', '=', digest)
-    .executeTakeFirst()
-}
-
 export async function listImages(db: Db): Promise<Image[]> {
   return await db.selectFrom('images').selectAll().orderBy('name').orderBy('version').execute()
 }
@@ -81,8 +68,10 @@ export async function usersOfImage(db: Db, image: Image): Promise<string[]> {
   const deployments = await db
     .selectFrom('deployments')
     .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
+    .innerJoin('rollout_images', 'rollout_images.rollout_id', 'deployments.rollout_id')
     .select('hosts.name')
-    .where('image_digest', '=', image.digest)
+    .distinct()
+    .where('rollout_images.digest', '=', image.digest)
     .where('state', 'in', activeStates)
     .execute()
   return [

@@ -109,8 +109,14 @@ test('twelve hundred hosts are looked up like one', async () => {
       }
       for (const hostId of hostIds) await addEvent(tx, { source: 'test', kind: 'k', text: '', hostId }, 1)
       await tx.insertInto('setups').values({ name: 's', version: 1, xml: '', created_at: 1 }).execute()
+      const image = { name: 'i', version: '1', digest: 'd', stored_bytes: 1 }
       const policy = { engine: 'swarm', lingerSeconds: 0, egressBytesPerSecond: 5000 } as const
-      const rollout = { setupId: 1, imageDigest: 'd', hostIds, policy: { ...policy, ingressBytesPerSecond: undefined } }
+      const rollout = {
+        setupId: 1,
+        images: [image] as const,
+        hostIds,
+        policy: { ...policy, ingressBytesPerSecond: undefined },
+      }
       await addRollout(tx, rollout, 1)
     })
     expect((await findHosts(db, names)).map(({ name }) => name)).toEqual(names)

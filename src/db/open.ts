@@ -3,6 +3,7 @@ import { Kysely, type Transaction } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import { up as first } from './migrations/001-first.ts'
 import { up as swarm } from './migrations/002-swarm.ts'
+import { up as imagesOfRollouts } from './migrations/003-images-of-rollouts.ts'
 import type { Schema } from './schema.ts'
 import { sqliteDialect } from './sqlite.ts'
 
@@ -13,6 +14,7 @@ export type Db = Kysely<Schema> | Transaction<Schema>
 const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '001-first': { up: first },
   '002-swarm': { up: swarm },
+  '003-images-of-rollouts': { up: imagesOfRollouts },
 }
 
 /**

@@ -16,6 +16,7 @@ export type Schema = {
   setup_images: SetupImageRow
   boot_records: BootRecordRow
   rollouts: RolloutRow
+  rollout_images: RolloutImageRow
   deployments: DeploymentRow
   events: EventRow
   tasks: TaskRow
@@ -91,12 +92,22 @@ export type RolloutRow = {
   linger_seconds: number | null
 }
 
+/** What a rollout's hosts get, in the order of the setup: what each reference meant when the rollout began. */
+export type RolloutImageRow = {
+  rollout_id: number
+  position: number
+  name: string
+  version: string
+  digest: string
+  stored_bytes: number
+}
+
 export type DeploymentRow = {
   id: Generated<number>
   rollout_id: number
   host_id: number
   setup_id: number
-  /** What the image reference meant when the rollout began. */
+  /** The first image of the rollout. */
   image_digest: string
   state: DeploymentState
   state_since: number

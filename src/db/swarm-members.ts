@@ -10,7 +10,7 @@ export type FetchingHost = {
   readonly deploymentId: number
   readonly nonce: string | null
   readonly agent: string | null
-  readonly imageDigest: string
+  readonly rolloutId: number
   readonly host: string
   readonly site: string | null
   readonly rack: string | null
@@ -24,12 +24,23 @@ function fetching(db: Db) {
       'deployments.id as deploymentId',
       'deployments.boot_nonce as nonce',
       'deployments.agent',
-      'deployments.image_digest as imageDigest',
+      'deployments.rollout_id as rolloutId',
       'hosts.name as host',
       'hosts.site',
       'hosts.rack',
     ])
     .where('deployments.state', 'in', fetchingStates)
+}
+
+/** Whether the hosts of a rollout fetch the image with this digest. */
+export async function rolloutBrings(db: Db, rolloutId: number, digest: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('rollout_images')
+    .select('position')
+    .where('rollout_id', '=', rolloutId)
+    .where('digest', '=', digest)
+    .executeTakeFirst()
+  return row !== undefined
 }
 
 /** All of them. */

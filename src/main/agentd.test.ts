@@ -27,20 +27,36 @@ const work = {
   deployment: 7,
   host: 'n01',
   // No disk of the machine that runs this test may ever fit.
-  diskHints: [{ property: 'serial' as const, operator: 'eq' as const, value: 'no-disk-has-this-serial' }],
-  image: {
-    reference: 'test:1',
-    digest: '0'.repeat(64),
-    manifestUrl: 'http://127.0.0.1:1/m',
-    imageUrl: 'http://127.0.0.1:1/i',
+  interfaces: [],
+  layout: {
+    disks: [
+      {
+        name: 'system',
+        hints: [{ property: 'serial' as const, operator: 'eq' as const, value: 'no-disk-has-this-serial' }],
+        erase: 'none' as const,
+        partitions: [],
+        content: { kind: 'image' as const, image: 'test:1' },
+      },
+    ],
+    arrays: [],
+    groups: [],
   },
-  transfer: {
-    engine: 'http' as const,
-    torrentUrl: 'http://127.0.0.1:1/t',
-    metalinkUrl: 'http://127.0.0.1:1/l',
-    announceUrl: 'http://127.0.0.1:1/a',
-    lingerSeconds: 0,
-  },
+  images: [
+    {
+      reference: 'test:1',
+      digest: '0'.repeat(64),
+      manifestUrl: 'http://127.0.0.1:1/m',
+      imageUrl: 'http://127.0.0.1:1/i',
+      transfer: {
+        engine: 'http' as const,
+        torrentUrl: 'http://127.0.0.1:1/t',
+        metalinkUrl: 'http://127.0.0.1:1/l',
+        announceUrl: 'http://127.0.0.1:1/a',
+        lingerSeconds: 0,
+      },
+    },
+  ],
+  redeploy: 'full' as const,
   finish: 'poweroff' as const,
 }
 

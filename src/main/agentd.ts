@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   const outcome = await runAgent(agent, stop.signal)
   if (outcome.kind === 'finished') {
     log.line(`the service has taken the proof: ${outcome.action}`)
-    await endMachine(outcome.action, log)
+    if (outcome.action !== 'stay') await endMachine(outcome.action === 'kexec' ? 'reboot' : outcome.action, log)
   } else log.line(`this machine stays in the scout: ${outcome.why.join(': ')}`)
 }
 

@@ -25,14 +25,26 @@ export function isActive(state: DeploymentState): state is ActiveState {
 }
 
 /**
- * What the agent does while a deployment is `deploying`. In `share` the disk is whole and the host stays as a source while
- * others still gain from it.
+ * What the agent does while a deployment is `deploying`, in this order; a setup that does not ask for a step has none. In
+ * `share` the disk is whole and the host stays as a source while others still gain from it.
  */
-export const deploymentSteps = ['inventory', 'disk', 'transfer', 'verify', 'boot-block', 'share', 'finish'] as const
+export const deploymentSteps = [
+  'inventory',
+  'disk',
+  'erase',
+  'layout',
+  'compare',
+  'transfer',
+  'verify',
+  'boot-block',
+  'post-install',
+  'share',
+  'finish',
+] as const
 export type DeploymentStep = (typeof deploymentSteps)[number]
 
-/** What the agent does when the disk is proven. */
-export const finalActions = ['reboot', 'poweroff'] as const
+/** What the agent does when the disk is proven. `kexec` starts the new kernel without firmware, `stay` nothing. */
+export const finalActions = ['reboot', 'kexec', 'poweroff', 'stay'] as const
 export type FinalAction = (typeof finalActions)[number]
 
 /** Which operation is allowed in which state; handlers, CLI and dashboard all read this table. */

@@ -8,12 +8,15 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
            targetNamespace="urn:hades:setup:1" elementFormDefault="qualified">
 
   <xs:element name="setup">
-    <xs:annotation><xs:documentation>What a host is brought to: which disk, which image, and how it is known that it
-      worked.</xs:documentation></xs:annotation>
+    <xs:annotation><xs:documentation>What a host is brought to: its disks, what lies where on them, which images go there,
+      what makes the copy a system of its own, and how it is known that it worked.</xs:documentation></xs:annotation>
     <xs:complexType>
       <xs:sequence>
         <xs:element name="description" type="Text" minOccurs="0"/>
-        <xs:element name="disk" type="Disk"/>
+        <xs:element name="disk" type="Disk" maxOccurs="16"/>
+        <xs:element name="raid" type="Raid" minOccurs="0" maxOccurs="32"/>
+        <xs:element name="volume-group" type="VolumeGroup" minOccurs="0" maxOccurs="32"/>
+        <xs:element name="post-install" type="PostInstall" minOccurs="0"/>
         <xs:element name="transfer" type="Transfer" minOccurs="0"/>
         <xs:element name="finish" type="Finish" minOccurs="0"/>
         <xs:element name="probe" type="Probe" minOccurs="0"/>
@@ -25,11 +28,257 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
 
   <xs:complexType name="Disk">
     <xs:annotation><xs:documentation>Exactly one disk of the host must meet every hint; none or several is a failure
-      before anything is written. Without a hint, the host must have exactly one disk.</xs:documentation></xs:annotation>
+      before anything is written. Without a hint, the host must have exactly one disk that no other disk of the setup
+      takes. What follows lies on the whole disk, or in the partitions of a table. erase: what is done to the whole disk
+      before: nothing beyond the signatures (none), discard, zeros, or the device's own secure erase. A setup of several
+      disks names them.</xs:documentation></xs:annotation>
     <xs:sequence>
       <xs:element name="hint" type="Hint" minOccurs="0" maxOccurs="32"/>
-      <xs:element name="image" type="ImageReference"/>
+      <xs:choice>
+        <xs:group ref="Content"/>
+        <xs:element name="table" type="Table"/>
+      </xs:choice>
     </xs:sequence>
+    <xs:attribute name="name" type="PlaceName" default="system"/>
+    <xs:attribute name="erase" default="none">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:enumeration value="none"/>
+          <xs:enumeration value="discard"/>
+          <xs:enumeration value="zero"/>
+          <xs:enumeration value="secure"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+  </xs:complexType>
+
+  <xs:complexType name="Table">
+    <xs:annotation><xs:documentation>A new partition table, or the one that is there (keep): its partitions are named by
+      number, those that are not named stay as they are, and with a size new ones are added behind.</xs:documentation></xs:annotation>
+    <xs:sequence>
+      <xs:element name="partition" type="Partition" maxOccurs="128"/>
+    </xs:sequence>
+    <xs:attribute name="type" use="required">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:enumeration value="gpt"/>
+          <xs:enumeration value="mbr"/>
+          <xs:enumeration value="keep"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+  </xs:complexType>
+
+  <xs:complexType name="Partition">
+    <xs:annotation><xs:documentation>number: as the table counts, else one more than the partition before. size: 512MiB,
+      20GiB, 40%, or grow for all that is left. start: where it begins, else behind the one before, on a whole MiB. type:
+      what the table says it is; linux if nothing is said. label and uuid: of the partition, in a GPT. Without content
+      it is empty.</xs:documentation></xs:annotation>
+    <xs:group ref="Content" minOccurs="0"/>
+    <xs:attribute name="number">
+      <xs:simpleType>
+        <xs:restriction base="xs:integer"><xs:minInclusive value="1"/><xs:maxInclusive value="128"/></xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+    <xs:attribute name="size" type="Size"/>
+    <xs:attribute name="start" type="Size"/>
+    <xs:attribute name="type" default="linux">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:pattern value="linux|esp|bios-boot|swap|msr|windows|raid|lvm|[0-9A-Fa-f]{2}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+    <xs:attribute name="label">
+      <xs:simpleType>
+        <xs:restriction base="xs:token"><xs:pattern value="[A-Za-z0-9 ._\\-]{1,36}"/></xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+    <xs:attribute name="uuid" type="Uuid"/>
+  </xs:complexType>
+
+  <xs:complexType name="Raid">
+    <xs:annotation><xs:documentation>An array of Linux md; its members say \`member of\` its name.</xs:documentation></xs:annotation>
+    <xs:group ref="Content"/>
+    <xs:attribute name="name" type="PlaceName" use="required"/>
+    <xs:attribute name="level" use="required">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:enumeration value="0"/>
+          <xs:enumeration value="1"/>
+          <xs:enumeration value="10"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
+  </xs:complexType>
+
+  <xs:complexType name="VolumeGroup">
+    <xs:annotation><xs:documentation>A volume group of LVM; its physical volumes say \`member of\` its name.</xs:documentation></xs:annotation>
+    <xs:sequence>
+      <xs:element name="volume" maxOccurs="128">
+        <xs:complexType>
+          <xs:group ref="Content" minOccurs="0"/>
+          <xs:attribute name="name" type="PlaceName" use="required"/>
+          <xs:attribute name="size" type="Size" use="required"/>
+        </xs:complexType>
+      </xs:element>
+    </xs:sequence>
+    <xs:attribute name="name" type="PlaceName" use="required"/>
+  </xs:complexType>
+
+  <xs:group name="Content">
+    <xs:annotation><xs:documentation>What lies in a place. image: the bytes of an image of a disk or of a partition as they
+      are. filesystem: created; with an image of a root file system (tar) inside, that is unpacked into it. keep: what is
+      there stays, and it is a failure if it is not there. member: part of the array or volume group of that
+      name.</xs:documentation></xs:annotation>
+    <xs:choice>
+      <xs:element name="image" type="ImageReference"/>
+      <xs:element name="filesystem">
+        <xs:complexType>
+          <xs:sequence><xs:element name="image" type="ImageReference" minOccurs="0"/></xs:sequence>
+          <xs:attribute name="type" use="required">
+            <xs:simpleType>
+              <xs:restriction base="xs:token">
+                <xs:enumeration value="ext4"/>
+                <xs:enumeration value="xfs"/>
+                <xs:enumeration value="btrfs"/>
+                <xs:enumeration value="vfat"/>
+                <xs:enumeration value="ntfs"/>
+              </xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+          <xs:attribute name="label" type="Label"/>
+          <xs:attribute name="uuid" type="Uuid"/>
+          <xs:attribute name="mount">
+            <xs:simpleType>
+              <xs:restriction base="xs:token"><xs:pattern value="/|(/[A-Za-z0-9._\\-]+)+"/><xs:maxLength value="190"/></xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+          <xs:attribute name="options">
+            <xs:simpleType>
+              <xs:restriction base="xs:token"><xs:pattern value="[A-Za-z0-9,=._:/\\-]{1,190}"/></xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+        </xs:complexType>
+      </xs:element>
+      <xs:element name="swap">
+        <xs:complexType>
+          <xs:attribute name="label" type="Label"/>
+          <xs:attribute name="uuid" type="Uuid"/>
+        </xs:complexType>
+      </xs:element>
+      <xs:element name="keep"><xs:complexType/></xs:element>
+      <xs:element name="member">
+        <xs:complexType><xs:attribute name="of" type="PlaceName" use="required"/></xs:complexType>
+      </xs:element>
+    </xs:choice>
+  </xs:group>
+
+  <xs:complexType name="PostInstall">
+    <xs:annotation><xs:documentation>What makes the copy a system of its own, done on the host's disk after the images are
+      proven. root: the place of the root file system, as system:2; else the one that is mounted at /, or the only one
+      that looks like a root.</xs:documentation></xs:annotation>
+    <xs:sequence>
+      <xs:element name="hostname" minOccurs="0">
+        <xs:annotation><xs:documentation>A template; {{host}} if empty.</xs:documentation></xs:annotation>
+        <xs:simpleType>
+          <xs:restriction base="xs:token"><xs:maxLength value="190"/></xs:restriction>
+        </xs:simpleType>
+      </xs:element>
+      <xs:element name="network" minOccurs="0">
+        <xs:annotation><xs:documentation>dhcp: the interface that booted asks for its address. static: it has the address that
+          HaDeS knows of it; prefix, gateway and dns are then needed as far as the network needs them.</xs:documentation></xs:annotation>
+        <xs:complexType>
+          <xs:attribute name="mode" use="required">
+            <xs:simpleType>
+              <xs:restriction base="xs:token">
+                <xs:enumeration value="keep"/>
+                <xs:enumeration value="dhcp"/>
+                <xs:enumeration value="static"/>
+              </xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+          <xs:attribute name="prefix">
+            <xs:simpleType>
+              <xs:restriction base="xs:integer"><xs:minInclusive value="1"/><xs:maxInclusive value="32"/></xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+          <xs:attribute name="gateway" type="Ipv4"/>
+          <xs:attribute name="dns">
+            <xs:simpleType>
+              <xs:restriction base="xs:token"><xs:pattern value="[0-9]{1,3}(\\.[0-9]{1,3}){3}( [0-9]{1,3}(\\.[0-9]{1,3}){3}){0,7}"/></xs:restriction>
+            </xs:simpleType>
+          </xs:attribute>
+        </xs:complexType>
+      </xs:element>
+      <xs:element name="ssh" minOccurs="0">
+        <xs:complexType>
+          <xs:sequence>
+            <xs:element name="authorized-key" minOccurs="0" maxOccurs="64">
+              <xs:complexType>
+                <xs:simpleContent>
+                  <xs:extension base="SshKey"><xs:attribute name="user" type="UserName" default="root"/></xs:extension>
+                </xs:simpleContent>
+              </xs:complexType>
+            </xs:element>
+          </xs:sequence>
+          <xs:attribute name="host-keys" type="NewOrKeep" default="new"/>
+        </xs:complexType>
+      </xs:element>
+      <xs:element name="machine-id" minOccurs="0">
+        <xs:complexType><xs:attribute name="mode" type="NewOrKeep" default="new"/></xs:complexType>
+      </xs:element>
+      <xs:element name="fstab" minOccurs="0">
+        <xs:annotation><xs:documentation>Writes /etc/fstab with every file system of the setup that has a mount point.</xs:documentation></xs:annotation>
+        <xs:complexType/>
+      </xs:element>
+      <xs:element name="grow" minOccurs="0">
+        <xs:annotation><xs:documentation>The last partition of the disk of an image, and its file system, take what is free
+          behind them.</xs:documentation></xs:annotation>
+        <xs:complexType/>
+      </xs:element>
+      <xs:element name="boot-loader" minOccurs="0">
+        <xs:annotation><xs:documentation>Installs a boot loader for the firmware that the host has: for a root file system that
+          was unpacked, which brings none.</xs:documentation></xs:annotation>
+        <xs:complexType/>
+      </xs:element>
+      <xs:element name="cloud-init" minOccurs="0">
+        <xs:annotation><xs:documentation>A seed of cloud-init's data source NoCloud; each document is a template.</xs:documentation></xs:annotation>
+        <xs:complexType>
+          <xs:sequence>
+            <xs:element name="user-data" type="Document"/>
+            <xs:element name="meta-data" type="Document" minOccurs="0"/>
+            <xs:element name="network-config" type="Document" minOccurs="0"/>
+          </xs:sequence>
+        </xs:complexType>
+      </xs:element>
+      <xs:element name="script" minOccurs="0" maxOccurs="64">
+        <xs:annotation><xs:documentation>Run in the order of the document, with /bin/sh unless it begins with #!, in the new
+          system (chroot) or beside it in the scout. The text, or the name of a script of the library.</xs:documentation></xs:annotation>
+        <xs:complexType>
+          <xs:simpleContent>
+            <xs:extension base="Document">
+              <xs:attribute name="name" type="Name" use="required"/>
+              <xs:attribute name="in" default="chroot">
+                <xs:simpleType>
+                  <xs:restriction base="xs:token">
+                    <xs:enumeration value="chroot"/>
+                    <xs:enumeration value="scout"/>
+                  </xs:restriction>
+                </xs:simpleType>
+              </xs:attribute>
+              <xs:attribute name="library" type="Name"/>
+              <xs:attribute name="timeout" type="Duration" default="5min"/>
+            </xs:extension>
+          </xs:simpleContent>
+        </xs:complexType>
+      </xs:element>
+    </xs:sequence>
+    <xs:attribute name="root">
+      <xs:simpleType>
+        <xs:restriction base="xs:token"><xs:maxLength value="100"/><xs:pattern value="[a-z0-9][a-z0-9_\\-]*([:/][a-z0-9_\\-]+)?"/></xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
   </xs:complexType>
 
   <xs:complexType name="Hint">
@@ -72,7 +321,9 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     <xs:annotation><xs:documentation>How the image reaches the hosts. engine: from the origin and from each other by our
       own peers (swarm) or by aria2, or from the origin alone (http). linger: the longest that a host whose disk is proven
       stays as a source for the others, at most 24h. egress, ingress: caps of what each host sends to and receives from
-      others.</xs:documentation></xs:annotation>
+      others. redeploy: whether the disk's own content is compared first and only what differs is fetched and written
+      (difference), always all (full), or the first where a sample of the disk says that it pays
+      (auto).</xs:documentation></xs:annotation>
     <xs:attribute name="engine" default="swarm">
       <xs:simpleType>
         <xs:restriction base="xs:token">
@@ -89,24 +340,35 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     </xs:attribute>
     <xs:attribute name="egress" type="Rate"/>
     <xs:attribute name="ingress" type="Rate"/>
+    <xs:attribute name="redeploy" default="full">
+      <xs:simpleType>
+        <xs:restriction base="xs:token">
+          <xs:enumeration value="full"/>
+          <xs:enumeration value="difference"/>
+          <xs:enumeration value="auto"/>
+        </xs:restriction>
+      </xs:simpleType>
+    </xs:attribute>
   </xs:complexType>
 
   <xs:complexType name="Finish">
-    <xs:annotation><xs:documentation>What the agent does when the disk is proven, and what the host boots from then
-      on.</xs:documentation></xs:annotation>
+    <xs:annotation><xs:documentation>What the agent does when the disk is proven: reboot, start the new kernel without the
+      firmware (kexec; by a reboot where that cannot be), poweroff, or stay in the scout. target: what the host boots from
+      then on: local, local:2 for the system on partition 2, netboot:PROFILE, hold, scout.</xs:documentation></xs:annotation>
     <xs:attribute name="action" default="reboot">
       <xs:simpleType>
         <xs:restriction base="xs:token">
           <xs:enumeration value="reboot"/>
+          <xs:enumeration value="kexec"/>
           <xs:enumeration value="poweroff"/>
+          <xs:enumeration value="stay"/>
         </xs:restriction>
       </xs:simpleType>
     </xs:attribute>
     <xs:attribute name="target" default="local">
       <xs:simpleType>
         <xs:restriction base="xs:token">
-          <xs:enumeration value="local"/>
-          <xs:enumeration value="hold"/>
+          <xs:pattern value="local(:[1-9][0-9]{0,2})?|hold|scout|netboot:[a-z0-9][a-z0-9._\\-]{0,99}"/>
         </xs:restriction>
       </xs:simpleType>
     </xs:attribute>
@@ -148,6 +410,43 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       <xs:maxLength value="100"/>
       <xs:pattern value="[a-z0-9][a-z0-9._\\-]*"/>
     </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="PlaceName">
+    <xs:restriction base="xs:token">
+      <xs:maxLength value="30"/>
+      <xs:pattern value="[a-z0-9][a-z0-9_\\-]*"/>
+    </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Size">
+    <xs:annotation><xs:documentation>512MiB, 20GiB, 500GB, a number of bytes; 40% of the disk or group; grow.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token"><xs:pattern value="grow|[1-9][0-9]{0,1}%|100%|[1-9][0-9]{0,15}( ?[A-Za-z]{1,3})?"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Uuid">
+    <xs:annotation><xs:documentation>As 2f0c1c4e-6b7e-4f7a-9a51-0d2f5a1b3c4d; for vfat ABCD-1234, for ntfs 16 hexadecimal digits. The same on
+      every host: leave it out, and each gets its own.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token"><xs:pattern value="[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}|[0-9A-Fa-f]{16}"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Label">
+    <xs:restriction base="xs:token"><xs:pattern value="[A-Za-z0-9._\\-]{1,16}"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Ipv4">
+    <xs:restriction base="xs:token"><xs:pattern value="[0-9]{1,3}(\\.[0-9]{1,3}){3}"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="UserName">
+    <xs:restriction base="xs:token"><xs:pattern value="[a-z_][a-z0-9_\\-]{0,31}"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="SshKey">
+    <xs:annotation><xs:documentation>One line of authorized_keys.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token"><xs:maxLength value="8000"/><xs:pattern value="[a-z0-9@.\\-]+ [A-Za-z0-9+/=]+( [^\\r\\n]*)?"/></xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="NewOrKeep">
+    <xs:restriction base="xs:token">
+      <xs:enumeration value="new"/>
+      <xs:enumeration value="keep"/>
+    </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="Document">
+    <xs:restriction base="xs:string"><xs:maxLength value="65536"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Text">
     <xs:restriction base="xs:string"><xs:maxLength value="1000"/></xs:restriction>

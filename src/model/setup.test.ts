@@ -19,13 +19,24 @@ test('a whole document becomes the setup it describes', () => {
 <deadlines boot="90s" deploy="2h" observe="5min" attempts="2"/>`)
   expect(parseSetup(xml)).toEqual({
     name: 'demo',
-    disk: {
-      hints: [
-        { property: 'size', operator: 'ge', value: String(4 * 2 ** 30) },
-        { property: 'serial', operator: 'eq', value: 'A17' },
+    layout: {
+      disks: [
+        {
+          name: 'system',
+          hints: [
+            { property: 'size', operator: 'ge', value: String(4 * 2 ** 30) },
+            { property: 'serial', operator: 'eq', value: 'A17' },
+          ],
+          erase: 'none',
+          partitions: [],
+          content: { kind: 'image', image: 'debian:12' },
+        },
       ],
-      image: { name: 'debian', version: '12' },
+      arrays: [],
+      groups: [],
     },
+    postInstall: undefined,
+    redeploy: 'full',
     transfer: {
       engine: 'aria2',
       lingerSeconds: 120,

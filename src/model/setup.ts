@@ -2,12 +2,14 @@
 // and processing instructions are refused before any parser that understands them sees the text.
 import { type ErrorDetail, ParseOption, XmlDocument, type XmlElement, XmlLibError, XsdValidator } from 'libxml2-wasm'
 import { SaxesParser } from 'saxes'
-import { parseRate, parseSize } from '../lib/size.ts'
+import { parseRate } from '../lib/size.ts'
 import type { BootTarget } from './boot.ts'
 import type { FinalAction } from './deployment.ts'
-import { Failure } from './failure.ts'
-import type { DiskHint, DiskHintOperator, DiskProperty } from './host.ts'
-import type { ImageReference } from './image.ts'
+import type { Layout, RedeployMode } from './layout.ts'
+import type { PostInstall } from './post-install.ts'
+import { attribute, child, durationMs, invalid } from './setup-element.ts'
+import { readLayout } from './setup-layout.ts'
+import { readPostInstall } from './setup-post-install.ts'
 import { setupNamespace, setupSchema } from './setup-schema.ts'
 import type { TransferEngine } from './swarm.ts'
 import { bytesPerSecondMin, defaultTransferPolicy, lingerSecondsMax, type TransferPolicy } from './transfer-policy.ts'
@@ -20,7 +22,9 @@ export type Probe =
 
 export type Setup = {
   readonly name: string
-  readonly disk: { readonly hints: readonly DiskHint[]; readonly image: ImageReference }
+  readonly layout: Layout
+  readonly postInstall: PostInstall | undefined
+  readonly redeploy: RedeployMode
   readonly transfer: TransferPolicy
   readonly finish: { readonly action: FinalAction; readonly target: BootTarget }
   readonly probe: Probe
@@ -79,10 +83,6 @@ function readable(messages: readonly string[]): string {
     .join(' ')
 }
 
-function invalid(line: number, sentence: string): Failure {
-  return new Failure('setup-invalid', `line ${line}: ${sentence}`, { at: `line ${line}` })
-}
-
 function refuseDangerous(xml: string): void {
   const parser = new SaxesParser({ xmlns: true })
   let depth = 0
@@ -106,13 +106,13 @@ function refuseDangerous(xml: string): void {
 }
 
 function read(root: XmlElement): Setup {
-  const disk = child(root, 'disk')
-  if (!disk) throw invalid(root.line, 'element `setup` has no `disk`')
-  const [name = '', version = ''] = (child(disk, 'image')?.content.trim() ?? '').split(':')
+  const transfer = child(root, 'transfer')
   return {
     name: attribute(root, 'name') ?? '',
-    disk: { hints: children(disk, 'hint').map(readHint), image: { name, version } },
-    transfer: readTransfer(child(root, 'transfer')),
+    layout: readLayout(root),
+    postInstall: readPostInstall(child(root, 'post-install')),
+    redeploy: ((transfer && attribute(transfer, 'redeploy')) ?? 'full') as RedeployMode,
+    transfer: readTransfer(transfer),
     finish: readFinish(child(root, 'finish')),
     probe: readProbe(child(root, 'probe')),
     deadlines: readDeadlines(child(root, 'deadlines')),
@@ -120,28 +120,6 @@ function read(root: XmlElement): Setup {
 }
 
 // The schema has checked every word below before these functions see it.
-
-function readHint(element: XmlElement): DiskHint {
-  const property = attribute(element, 'property') as DiskProperty
-  const operator = (attribute(element, 'operator') ?? 'eq') as DiskHintOperator
-  const value = (attribute(element, 'value') ?? '').trim()
-  const ordered = ['lt', 'le', 'gt', 'ge'].includes(operator)
-  if (property === 'size') {
-    if (operator === 'contains') throw invalid(element.line, 'attribute `operator`: a size cannot contain something')
-    return { property, operator, value: String(readSize(value, element.line)) }
-  }
-  if (ordered) throw invalid(element.line, `attribute \`operator\`: ${operator} is for sizes; use eq, ne or contains`)
-  if (property === 'rotational' && !['true', 'false'].includes(value)) {
-    throw invalid(element.line, 'attribute `value`: rotational is true or false')
-  }
-  return { property, operator, value }
-}
-
-function readSize(text: string, line: number): number {
-  const bytes = parseSize(text)
-  if (bytes !== undefined) return bytes
-  throw invalid(line, `attribute \`value\`: \`${text}\` is not a size such as 20GiB, 500GB or a number of bytes`)
-}
 
 function readTransfer(element: XmlElement | undefined): TransferPolicy {
   if (!element) return defaultTransferPolicy
@@ -166,8 +144,8 @@ function readTransfer(element: XmlElement | undefined): TransferPolicy {
 
 function readFinish(element: XmlElement | undefined): Setup['finish'] {
   return {
-    action: (element && attribute(element, 'action') === 'poweroff' ? 'poweroff' : 'reboot') satisfies FinalAction,
-    target: element && attribute(element, 'target') === 'hold' ? 'hold' : 'local',
+    action: ((element && attribute(element, 'action')) ?? 'reboot') as FinalAction,
+    target: ((element && attribute(element, 'target')) ?? 'local') as BootTarget,
   }
 }
 
@@ -188,22 +166,4 @@ function readDeadlines(element: XmlElement | undefined): SetupDeadlines {
     observeMs: duration('observe', defaultDeadlines.observeMs),
     attempts: Number((element && attribute(element, 'attempts')) ?? defaultDeadlines.attempts),
   }
-}
-
-function durationMs(text: string): number {
-  const [, count, unit] = /^(\d+)(s|min|h)$/.exec(text.trim()) ?? []
-  return Number(count) * { s: 1000, min: 60_000, h: 3_600_000 }[unit as 's' | 'min' | 'h']
-}
-
-function children(element: XmlElement, name: string): XmlElement[] {
-  // An XPath of a `*`-like step gives elements only.
-  return element.find(`s:${name}`, { s: setupNamespace }) as XmlElement[]
-}
-
-function child(element: XmlElement, name: string): XmlElement | undefined {
-  return children(element, name)[0]
-}
-
-function attribute(element: XmlElement, name: string): string | undefined {
-  return element.attr(name)?.content
 }

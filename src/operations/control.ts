@@ -25,15 +25,16 @@ import {
   powerMethodsOf,
   removeHost,
 } from '../db/hosts.ts'
-import { findImage, listImages } from '../db/images.ts'
+import { findImage, type Image, listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { findSetup, listSetups, putSetup, type StoredSetup } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
 import { readForms } from '../image/forms.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { allowedIn } from '../model/deployment.ts'
-import { Failure } from '../model/failure.ts'
+import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference, parseImageReference } from '../model/image.ts'
+import { imagesOf } from '../model/layout.ts'
 import { parseSetup } from '../model/setup.ts'
 import { publishImage, withdrawImage } from './images.ts'
 import { hostsOf } from './nodeset.ts'
@@ -145,12 +146,12 @@ function hostHandlers({
 }
 
 function setupView(stored: StoredSetup) {
-  const { disk } = parseSetup(stored.xml)
+  const { layout } = parseSetup(stored.xml)
   return {
     name: stored.name,
     version: stored.version,
     createdAt: dateTime(stored.created_at),
-    images: [formatImageReference(disk.image)],
+    images: imagesOf(layout).map(formatImageReference),
   }
 }
 
@@ -158,15 +159,16 @@ function setupHandlers({ db, now }: World): Some<'putSetup' | 'validateSetup' | 
   return {
     async putSetup({ xml }) {
       const setup = parseSetup(xml)
+      const images = imagesOf(setup.layout)
       const stored = await db.transaction().execute(async (tx) => {
-        await findImage(tx, setup.disk.image)
-        return await putSetup(tx, { name: setup.name, xml, images: [setup.disk.image] }, now())
+        for (const image of images) await findImage(tx, image)
+        return await putSetup(tx, { name: setup.name, xml, images }, now())
       })
       return { setup: setupView(stored) }
     },
     async validateSetup({ xml }) {
       const setup = parseSetup(xml)
-      return { name: setup.name, images: [formatImageReference(setup.disk.image)] }
+      return { name: setup.name, images: imagesOf(setup.layout).map(formatImageReference) }
     },
     async getSetup({ reference }) {
       const stored = await findSetup(db, reference)
@@ -253,7 +255,7 @@ function rolloutHandlers({
   }
   return {
     async startRollout({ nodeset, max, ...wanted }) {
-      const { rolloutId, digest } = await db.transaction().execute(async (tx) => {
+      const { rolloutId, digests } = await db.transaction().execute(async (tx) => {
         const hosts = await hostsOf(tx, nodeset)
         if (hosts.length > (max ?? hosts.length)) {
           throw new Failure('bad-input', `the nodeset has ${hosts.length} hosts, more than the ${max} allowed`, {
@@ -263,7 +265,11 @@ function rolloutHandlers({
         return await startRollout(tx, hosts, wanted, now())
       })
       // An image of an older version gets its torrent while the machines boot; what is wrong with it, agents will be told.
-      readForms(library, digest).catch((error: unknown) => log.warn({ err: error, digest }, 'the image has no torrent'))
+      for (const digest of digests) {
+        readForms(library, digest).catch((error: unknown) =>
+          log.warn({ err: error, digest }, 'an image has no torrent'),
+        )
+      }
       return await viewOf(rolloutId)
     },
     async getRollout({ rollout }) {
@@ -292,7 +298,7 @@ async function startRollout(
   hosts: readonly Host[],
   { setup, ...overriding }: Omit<Input<typeof controlOperations.startRollout>, 'nodeset' | 'max'>,
   now: number,
-): Promise<{ rolloutId: number; digest: string }> {
+): Promise<{ rolloutId: number; digests: string[] }> {
   if (hosts.length === 0) throw new Failure('bad-input', 'the nodeset has no hosts', { at: 'nodeset' })
   const references = new Set(hosts.map((host) => setup ?? host.setup))
   const [reference] = references
@@ -302,23 +308,26 @@ async function startRollout(
     })
   }
   const stored = await findSetup(tx, reference)
-  const { disk, transfer } = parseSetup(stored.xml)
-  const image = await findImage(tx, disk.image)
+  const { layout, transfer } = parseSetup(stored.xml)
+  const found: Image[] = []
+  for (const reference of imagesOf(layout)) found.push(await findImage(tx, reference))
+  const [first, ...more] = found
+  invariant(first, 'a setup names an image')
   const ids = hosts.map((host) => host.id)
   refuseBusy(await activeDeployments(tx), hosts, 'are in another rollout: wait for it or cancel it')
   refuseLacking(hosts, await powerMethodsOf(tx, ids), 'no-power-method', 'have no power method')
   refuseLacking(hosts, await interfacesOf(tx, ids), 'wrong-state', 'have no interface to boot from')
   const { rolloutId, deployments } = await addRollout(
     tx,
-    { setupId: stored.id, imageDigest: image.digest, hostIds: ids, policy: { ...transfer, ...overriding } },
+    { setupId: stored.id, images: [first, ...more], hostIds: ids, policy: { ...transfer, ...overriding } },
     now,
   )
   for (const [hostId, deploymentId] of deployments) {
     await setBootTarget(tx, hostId, { target: 'scout', deploymentId }, now)
-    const text = `rollout ${rolloutId} deploys ${stored.name}:${stored.version} with ${formatImageReference(image)}`
+    const text = `rollout ${rolloutId} deploys ${stored.name}:${stored.version} with ${found.map(formatImageReference).join(', ')}`
     await addEvent(tx, { source: 'control', kind: 'rollout-started', text, hostId, deploymentId }, now)
   }
-  return { rolloutId, digest: image.digest }
+  return { rolloutId, digests: found.map(({ digest }) => digest) }
 }
 
 function refuseLacking(

@@ -49,7 +49,7 @@ test('registration gives the agent its session key and what to do', async () => 
     work: {
       deployment,
       host: 'n1',
-      image: { reference: 'debian:12', imageUrl: `http://10.77.0.1:7780/images/${'d'.repeat(64)}/image.zst` },
+      images: [{ reference: 'debian:12', imageUrl: `http://10.77.0.1:7780/images/${'d'.repeat(64)}/image.zst` }],
       finish: 'reboot',
     },
   })

@@ -2,18 +2,19 @@
 // late, twice or out of order change nothing; the answer then tells the agent to stop.
 import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Instructions } from '../contract/types.ts'
+import type { Instructions, Work } from '../contract/work-types.ts'
 import { releaseBootRecord } from '../db/boot.ts'
 import {
   activeDeployments,
   findDeployment,
   findRollout,
+  imagesOfRollout,
   moveDeployment,
   type NamedDeployment,
   recordProgress,
 } from '../db/deployments.ts'
 import { about, addEvent } from '../db/events.ts'
-import { findHosts, putInventory } from '../db/hosts.ts'
+import { findHosts, interfacesOf, putInventory } from '../db/hosts.ts'
 import { setupById } from '../db/setups.ts'
 import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -24,6 +25,7 @@ import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
 import { trackOf } from './transfers.ts'
+import { layoutView, present } from './views.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -174,20 +176,30 @@ async function instructionsFor(
 ): Promise<{ instructions: Instructions; remark?: string | undefined }> {
   if (row.state !== 'deploying') return { instructions: { ...stop(row), reportEveryMs } }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
-  const { order, remark } = await orders(row)
-  const imageBase = `${bootBase}/images/${row.image_digest}`
+  const images: Work['images'] = []
+  const remarks: string[] = []
+  for (const image of await imagesOfRollout(db, row.rollout_id)) {
+    const { order, remark } = await orders(row, image.digest)
+    const imageBase = `${bootBase}/images/${image.digest}`
+    images.push({
+      reference: formatImageReference(image),
+      digest: image.digest,
+      manifestUrl: `${imageBase}/manifest.json`,
+      imageUrl: `${imageBase}/image.zst`,
+      transfer: order,
+    })
+    if (remark !== undefined) remarks.push(remark)
+  }
+  const interfaces = (await interfacesOf(db, [row.host_id])).get(row.host_id) ?? []
   const work = {
     deployment: row.id,
     host: row.host,
-    diskHints: [...setup.disk.hints],
-    image: {
-      reference: formatImageReference(setup.disk.image),
-      digest: row.image_digest,
-      manifestUrl: `${imageBase}/manifest.json`,
-      imageUrl: `${imageBase}/image.zst`,
-    },
-    transfer: order,
+    interfaces: interfaces.map(({ mac, ip }) => ({ mac, ...present({ ip }) })),
+    layout: layoutView(setup.layout),
+    images,
+    redeploy: setup.redeploy,
     finish: setup.finish.action,
   }
+  const remark = remarks.length === 0 ? undefined : remarks.join('; ')
   return { instructions: { action: 'deploy', reportEveryMs, work }, remark }
 }

@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { listImages } from '../db/images.ts'
-import { type FetchingHost, fetchingHostAt, fetchingHosts } from '../db/swarm-members.ts'
+import { type FetchingHost, fetchingHostAt, fetchingHosts, rolloutBrings } from '../db/swarm-members.ts'
 import { readForms } from '../image/forms.ts'
 import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
 import { sessionKey } from '../model/token.ts'
@@ -43,6 +43,7 @@ export function swarmAdmission(
 ): (asking: Asking) => Promise<SwarmAdmission> {
   const torrents = new Torrents(world)
   const agents = new Agents(world)
+  const rollouts = new Rollouts(world)
   return async ({ infoHash, address, token }) => {
     const torrent = await torrents.find(infoHash)
     if (torrent === undefined) return refused(`there is no published image with the info-hash ${infoHash}`)
@@ -55,7 +56,9 @@ export function swarmAdmission(
       pieces: pieceCount(torrent.geometry),
       ...torrent,
     })
-    if (row?.imageDigest === torrent.digest) return admit(token === undefined ? 'stranger' : 'agent')
+    if (row !== undefined && (await rollouts.bring(row.rolloutId, torrent.digest))) {
+      return admit(token === undefined ? 'stranger' : 'agent')
+    }
     if (options.isOpen) return admit('stranger')
     if (row !== undefined) return refused(`the deployment of ${row.host} fetches another image`)
     if (token !== undefined) return refused('the session key is not the one of a deployment under way')
@@ -122,6 +125,28 @@ class Agents {
     }
     this.#byKey = byKey
     this.#keys = keys
+  }
+}
+
+/** Rollout and digest pairs kept; more than a service has under way. */
+const broughtMax = 10_000
+
+/** Which rollout brings which image: that never changes, so it is looked up once. */
+class Rollouts {
+  readonly #db: World['db']
+  readonly #brought = new Map<string, Promise<boolean>>()
+
+  constructor({ db }: Pick<World, 'db'>) {
+    this.#db = db
+  }
+
+  async bring(rolloutId: number, digest: string): Promise<boolean> {
+    const key = `${rolloutId} ${digest}`
+    if (this.#brought.size >= broughtMax) this.#brought.clear()
+    const known = this.#brought.get(key) ?? rolloutBrings(this.#db, rolloutId, digest)
+    this.#brought.set(key, known)
+    known.catch(() => this.#brought.delete(key))
+    return await known
   }
 }
 

@@ -1,11 +1,10 @@
 // How the image spreads in a rollout, from the rows of its deployments: what came from whom, who is slow, when it ends.
 import type { SwarmHostView, SwarmView } from '../contract/swarm-types.ts'
 import type { TransferCounts } from '../contract/types.ts'
-import type { NamedDeployment, Rollout } from '../db/deployments.ts'
-import type { Image } from '../db/images.ts'
+import type { NamedDeployment, Rollout, RolloutImage } from '../db/deployments.ts'
 import { formatImageReference } from '../model/image.ts'
 import { estimateEnd, type Pace, rateOf } from '../model/pace.ts'
-import { copiesOf, originBytes, sum, trackOf, transferOf } from './transfers.ts'
+import { copiesOf, originBytes, storedBytesOf, sum, trackOf, transferOf } from './transfers.ts'
 import { dateTime, policyView, present } from './views.ts'
 
 /** Where a host stands in the spreading of the image. */
@@ -22,28 +21,29 @@ export type SwarmRows = {
   readonly rollout: Rollout
   readonly setup: string
   readonly rows: readonly NamedDeployment[]
-  readonly image: Image | undefined
+  readonly images: readonly RolloutImage[]
 }
 
 /** One deployment, with what its row says read once. `pace` is undefined for a host that is lost. */
-function memberOf(row: NamedDeployment, image: Image | undefined) {
+function memberOf(row: NamedDeployment, storedBytes: number) {
   const transfer = transferOf(row)
   const part = partOf(row)
   const member = { row, part, track: trackOf(row), transfer, fromOriginBytes: originBytes(row, transfer) }
   if (part === 'lost') return { ...member, pace: undefined }
   // Frames on the disk, in the bytes that all hosts have in common; without counts, bytes of the disk itself.
   const [doneBytes, saidBytes] =
-    transfer && image
-      ? [Math.min(transfer.writtenBytes, image.stored_bytes), image.stored_bytes]
+    transfer && storedBytes > 0
+      ? [Math.min(transfer.writtenBytes, storedBytes), storedBytes]
       : [row.done_bytes, row.total_bytes]
-  const totalBytes = saidBytes > 0 ? saidBytes : (image?.stored_bytes ?? 0)
+  const totalBytes = saidBytes > 0 ? saidBytes : storedBytes
   const has = { waiting: 0, running: doneBytes, ended: totalBytes }[part]
   return { ...member, pace: { state: part, doneBytes: has, totalBytes, track: member.track } satisfies Pace }
 }
 
 /** At most `limit` hosts, those that are fetching first, the slowest of them before all. */
-export function swarmView({ rollout, setup, rows, image }: SwarmRows, limit: number, now: number): SwarmView {
-  const members = rows.map((row) => memberOf(row, image))
+export function swarmView({ rollout, setup, rows, images }: SwarmRows, limit: number, now: number): SwarmView {
+  const storedBytes = storedBytesOf(images)
+  const members = rows.map((row) => memberOf(row, storedBytes))
   const known = members.flatMap(({ pace }) => pace ?? [])
   const estimate = estimateEnd(known, now)
   const slow = new Set(known.filter((_, index) => estimate.isStraggler[index]))
@@ -60,9 +60,11 @@ export function swarmView({ rollout, setup, rows, image }: SwarmRows, limit: num
     setup,
     startedAt: dateTime(rollout.started_at),
     ...policyView(rollout),
-    images: image
-      ? [{ reference: formatImageReference(image), digest: image.digest, storedBytes: image.stored_bytes }]
-      : [],
+    images: images.map((image) => ({
+      reference: formatImageReference(image),
+      digest: image.digest,
+      storedBytes: image.stored_bytes,
+    })),
     totals: {
       hosts: hosts.length,
       waiting: count('waiting'),
@@ -71,7 +73,7 @@ export function swarmView({ rollout, setup, rows, image }: SwarmRows, limit: num
       lost: count('lost'),
       originBytes: fromOriginBytes,
       peersBytes: sum(members.map(({ transfer }) => transfer?.fromPeersBytes ?? 0)),
-      ...present({ copiesOutOfOrigin: copiesOf(fromOriginBytes, image) }),
+      ...present({ copiesOutOfOrigin: copiesOf(fromOriginBytes, images) }),
       receivedBytesPerSecond: sum(hosts.map(({ bytesPerSecond }) => bytesPerSecond)),
     },
     ...(estimate.endAt === undefined ? {} : { estimateEndAt: dateTime(estimate.endAt) }),

@@ -49,7 +49,7 @@ async function roll(count: number, policy: { engine?: 'swarm' | 'http'; egressBy
     const input = { host, agent, agentVersion: '1', inventory: exampleInventory }
     const { sessionKey, instructions } = await service.registerHost(input, bearer(token))
     agents.push({ deployment: id, caller: bearer(sessionKey) })
-    orders.push(instructions.work?.transfer)
+    orders.push(instructions.work?.images[0]?.transfer)
   }
   return { rollout, orders }
 }
@@ -149,8 +149,7 @@ test('a rollout under way keeps its image, whatever else is published or deploye
   const agent = '22222222-2222-4222-8222-222222222222'
   const input = { host: 'n1', agent, agentVersion: '1', inventory: exampleInventory }
   const { work } = (await service.registerHost(input, bearer(token))).instructions
-  expect(work?.image).toMatchObject({ reference: 'debian:12', digest })
-  expect(work?.transfer).toEqual(orders[0])
+  expect(work?.images).toMatchObject([{ reference: 'debian:12', digest, transfer: orders[0] }])
 })
 
 test('by HTTP every host of a site gets its part of the site’s caps, because all of them fetch across its border', async () => {

@@ -1,10 +1,9 @@
 // The Control Port's handlers around the swarm: watching it, and the limits of sites.
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers } from '../contract/operation.ts'
-import { deploymentsOf, findRollout, newestRollout } from '../db/deployments.ts'
+import { deploymentsOf, findRollout, imagesOfRollout, newestRollout } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import { hostNamesAt } from '../db/hosts.ts'
-import { imageOfSetup } from '../db/images.ts'
 import { setupById } from '../db/setups.ts'
 import { listSites, setSiteLimits } from '../db/sites.ts'
 import { Failure } from '../model/failure.ts'
@@ -25,9 +24,8 @@ export function swarmHandlers({
       if (!rollout) throw new Failure('unknown-rollout', 'there is no rollout yet', { at: 'rollout' })
       const rows = await deploymentsOf(db, [rollout.id])
       const { name, version } = await setupById(db, rollout.setup_id)
-      const digest = rows[0]?.image_digest ?? ''
-      const image = await imageOfSetup(db, rollout.setup_id, digest)
-      const all = { rollout, setup: `${name}:${version}`, rows, image }
+      const images = await imagesOfRollout(db, rollout.id)
+      const all = { rollout, setup: `${name}:${version}`, rows, images }
       const swarm = swarmView(all, limit ?? hostsMax, now())
       const addresses = new Set(swarm.hosts.flatMap(({ sources }) => sources.map((source) => source.name)))
       return { swarm: withNames(swarm, await hostNamesAt(db, [...addresses])) }

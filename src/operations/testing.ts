@@ -75,5 +75,7 @@ export const exampleProof: Proof = {
   bytesWritten: 2,
   bytesZeroed: 3,
   bytesReadBack: 5,
+  places: [],
+  actions: [],
   steps: [{ step: 'transfer', seconds: 1.5 }],
 }

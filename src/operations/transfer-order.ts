@@ -17,7 +17,10 @@ const brokenMs = 60_000
 /** Info-hashes kept; more than a service has images in use. */
 const hashesMax = 1000
 
-export type TransferOrders = (row: NamedDeployment) => Promise<{
+export type TransferOrders = (
+  row: NamedDeployment,
+  digest: string,
+) => Promise<{
   readonly order: TransferOrder
   /** Why the order is another than the rollout's policy, for the host's timeline. */
   readonly remark: string | undefined
@@ -27,14 +30,14 @@ export type TransferOrders = (row: NamedDeployment) => Promise<{
 export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bootBase'>): TransferOrders {
   const { db, bootBase } = world
   const infoHashOf = infoHashes(world)
-  return async (row) => {
+  return async (row, digest) => {
     const { engine: wanted, ...policy } = await findRollout(db, row.rollout_id)
     const site = row.site === null ? undefined : await findSite(db, row.site)
-    const infoHash = (wanted ?? 'http') === 'http' ? undefined : await infoHashOf(row.image_digest)
+    const infoHash = (wanted ?? 'http') === 'http' ? undefined : await infoHashOf(digest)
     // A rollout of before there were engines, or an image that has no torrent: the origin alone always does.
     const engine = infoHash === undefined ? 'http' : (wanted ?? 'http')
     const across = site === undefined || engine === 'swarm' ? 1 : await countInSite(db, row.rollout_id, site.name)
-    const imageBase = `${bootBase}/images/${row.image_digest}`
+    const imageBase = `${bootBase}/images/${digest}`
     const egress = policy.egress_bytes_per_second
     const ingress = policy.ingress_bytes_per_second
     const order = {

@@ -1,7 +1,6 @@
 // What the rows of deployments say of their transfers.
 import type { Proof, TransferCounts } from '../contract/types.ts'
-import type { NamedDeployment } from '../db/deployments.ts'
-import type { Image } from '../db/images.ts'
+import type { NamedDeployment, RolloutImage } from '../db/deployments.ts'
 import type { Track } from '../model/pace.ts'
 
 /** What the row says of the transfer: the proof has the last word. */
@@ -23,11 +22,15 @@ export function originBytes(row: Pick<NamedDeployment, 'proof'>, transfer: Trans
   return row.proof === null ? 0 : (JSON.parse(row.proof) as Proof).bytesFetched
 }
 
-/** Bytes in sizes of image.zst, to three digits behind the point; undefined when the image is not known any more. */
-export function copiesOf(bytes: number, image: Image | undefined): number | undefined {
-  return image === undefined || image.stored_bytes === 0
-    ? undefined
-    : Math.round((bytes * 1000) / image.stored_bytes) / 1000
+/** Bytes in sizes of the images together, to three digits behind the point; undefined when they are not known any more. */
+export function copiesOf(bytes: number, images: readonly RolloutImage[]): number | undefined {
+  const storedBytes = storedBytesOf(images)
+  return storedBytes === 0 ? undefined : Math.round((bytes * 1000) / storedBytes) / 1000
+}
+
+/** Bytes that each host fetches. */
+export function storedBytesOf(images: readonly RolloutImage[]): number {
+  return sum(images.map((image) => image.stored_bytes))
 }
 
 export function sum(numbers: readonly number[]): number {

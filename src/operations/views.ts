@@ -1,4 +1,5 @@
 // Rows as the contract shows them: times as text, empty columns left out, no secret.
+import type { LayoutView } from '../contract/layout-types.ts'
 import type { SiteView } from '../contract/swarm-types.ts'
 import type {
   DeploymentView,
@@ -13,6 +14,7 @@ import type {
 import { bootRecordsOf } from '../db/boot.ts'
 import {
   deploymentsOf,
+  imagesOfRollout,
   type NamedDeployment,
   newestDeployments,
   type Rollout,
@@ -20,13 +22,14 @@ import {
 } from '../db/deployments.ts'
 import type { StoredEvent } from '../db/events.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
-import { type Image, imageOfSetup } from '../db/images.ts'
+import type { Image } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { setupById } from '../db/setups.ts'
 import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
+import type { Layout } from '../model/layout.ts'
 import { copiesOf, originBytes, sum, transferOf } from './transfers.ts'
 
 export function dateTime(ms: number): string {
@@ -96,6 +99,12 @@ export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostVie
   })
 }
 
+/** The layout as it travels: every one of its unions fits the type without unions. */
+export function layoutView({ disks, arrays, groups }: Layout): LayoutView {
+  // Copies, because the contract's lists are not read-only.
+  return structuredClone({ disks, arrays, groups }) as LayoutView
+}
+
 export function imageView(image: Image): ImageView {
   return {
     reference: formatImageReference(image),
@@ -151,8 +160,14 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
     ...(row.deadline_at === null ? {} : { deadlineAt: dateTime(row.deadline_at) }),
     ...(row.ended_at === null ? {} : { endedAt: dateTime(row.ended_at) }),
     ...(row.failure === null ? {} : { failure: JSON.parse(row.failure) as FailureReport }),
-    ...(row.proof === null ? {} : { proof: JSON.parse(row.proof) as Proof }),
+    ...(row.proof === null ? {} : { proof: proofView(row.proof) }),
   }
+}
+
+/** A stored proof; those of before there were layouts say nothing of places. */
+function proofView(json: string): Proof {
+  const { places = [], actions = [], ...proof } = JSON.parse(json) as Omit<Proof, 'places' | 'actions'> & Partial<Proof>
+  return { ...proof, places, actions }
 }
 
 /** Rollouts with all their deployments. */
@@ -166,14 +181,14 @@ export async function rolloutViews(db: Db, rollouts: readonly Rollout[], now: nu
   for (const rollout of rollouts) {
     const setup = await setupById(db, rollout.setup_id)
     const mine = rows.filter((row) => row.rollout_id === rollout.id)
-    const image = await imageOfSetup(db, rollout.setup_id, mine[0]?.image_digest ?? '')
+    const images = await imagesOfRollout(db, rollout.id)
     const ended = mine.every((row) => row.ended_at !== null)
     views.push({
       id: rollout.id,
       setup: `${setup.name}:${setup.version}`,
       startedAt: dateTime(rollout.started_at),
       ...policyView(rollout),
-      ...present({ copiesOutOfOrigin: copiesOf(sum(mine.map((row) => originBytes(row, transferOf(row)))), image) }),
+      ...present({ copiesOutOfOrigin: copiesOf(sum(mine.map((row) => originBytes(row, transferOf(row)))), images) }),
       deployments: mine.map((row) => deploymentView(row, now)),
       ...(ended && mine.length > 0 ? { endedAt: dateTime(Math.max(...mine.map((row) => row.ended_at ?? 0))) } : {}),
     })

@@ -1,0 +1,130 @@
+// Brings one image to one place and proves it there; all but its first MiB, which waits until every image is proven.
+import type { TransferCounts } from '../contract/types.ts'
+import type { ImageOrder } from '../contract/work-types.ts'
+import type { Secret } from '../lib/secret.ts'
+import { Failure } from '../model/failure.ts'
+import type { Manifest } from '../model/image.ts'
+import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
+import { openSource } from './engine.ts'
+import type { FrameSource } from './frame-source.ts'
+import type { Log } from './log.ts'
+import type { Origin } from './origin.ts'
+import type { Place } from './place.ts'
+import { headBytesMax } from './plan.ts'
+import type { Reporter } from './report.ts'
+import { addCounts, countsOfOrigin } from './source-counts.ts'
+import { readBack } from './verify.ts'
+import { type Buffers, type TransferProgress, transfer } from './write.ts'
+
+export type Bringing = {
+  readonly place: Place
+  readonly order: ImageOrder
+  readonly manifest: Manifest
+  readonly origin: Origin
+  /** Shared by all images; the first MiB of each has its own. */
+  readonly buffers: Buffers
+  readonly lanes: number
+  readonly budgetBytes: number
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly sessionKey: Secret
+  readonly client: string
+  readonly log: Log
+  readonly reporter: Reporter
+  /** Disk bytes of the images before this one, and of all: a host has one progress. */
+  readonly before: { readonly doneBytes: number; readonly totalBytes: number }
+}
+
+/** An image that is coming or has come. Must be closed. */
+export class Brought {
+  readonly work: Bringing
+  readonly source: FrameSource
+  readonly head: Buffer
+  #progress: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
+  #disk: OpenDisk | undefined
+  bytes = { bytesWritten: 0, bytesZeroed: 0, bytesReadBack: 0 }
+
+  constructor(work: Bringing) {
+    this.work = work
+    const { order, manifest, place, origin, log } = work
+    const [head] = alignedBuffers(1, headBytesMax)
+    if (head === undefined) throw new Error('alignedBuffers gave fewer than asked for')
+    this.head = head
+    this.source = openSource({
+      order: order.transfer,
+      imageUrl: order.imageUrl,
+      manifest,
+      origin,
+      spillTo: place.disk !== undefined && place.partition === undefined ? place.disk : undefined,
+      connections: work.lanes,
+      budgetBytes: work.budgetBytes,
+      listen: work.listen,
+      sessionKey: work.sessionKey,
+      client: work.client,
+      log,
+      onFellBack: (text) => work.reporter.event('engine-fell-back', text),
+    })
+  }
+
+  get buffers(): Buffers {
+    return { ...this.work.buffers, head: this.head }
+  }
+
+  /** The place, opened and claimed. */
+  get disk(): OpenDisk {
+    if (this.#disk === undefined) throw new Error(`${this.work.place.name} is not open`)
+    return this.#disk
+  }
+
+  /** What the source says, what the origin was asked for beside it, and what of it is on the disk. */
+  counts(): TransferCounts {
+    const { engine, ...counts } = this.source.counts()
+    const { writtenBytes, durableBytes, refetchedBytes } = this.#progress
+    const { sources, uploads, ...sum } = addCounts(counts, countsOfOrigin(refetchedBytes))
+    return { engine, ...sum, writtenBytes, durableBytes, sources: [...sources], uploads: [...uploads] }
+  }
+
+  async bring(signal: AbortSignal): Promise<void> {
+    const { place, order, manifest, origin, log, reporter, before } = this.work
+    const { path, sectorBytes } = place.device
+    this.#disk = await openDisk(path, sectorBytes)
+    const { disk, buffers } = this
+    if (!disk.isDirect) log.line(`${path} takes no direct I/O: what is read back may come from memory`)
+    const onProgress = (progress: TransferProgress) => {
+      this.#progress = progress
+      reporter.progress(before.doneBytes + progress.doneBytes)
+    }
+    reporter.begin('transfer', before.totalBytes, before.doneBytes)
+    const { imageUrl } = order
+    const written = await transfer(
+      { source: this.source, origin, imageUrl, manifest, disk, buffers, log, onProgress },
+      signal,
+    )
+    reporter.begin('verify', before.totalBytes, before.doneBytes)
+    const onRead = (doneBytes: number) => reporter.progress(before.doneBytes + doneBytes)
+    const bytesReadBack = await readBack({ disk, manifest, buffers, onProgress: onRead }, signal)
+    this.bytes = { ...written, bytesReadBack }
+  }
+
+  async close(): Promise<void> {
+    await this.#disk?.close()
+    await this.source.close()
+  }
+}
+
+/** The sum of what several images' transfers say; the engine is that of the last. */
+export function sumCounts(brought: readonly Brought[]): TransferCounts {
+  const [first, ...more] = brought.map((one) => one.counts())
+  if (first === undefined) throw new Failure('internal', 'no image was brought')
+  return more.reduce((sum, next) => {
+    const { engine, writtenBytes, durableBytes, ...counts } = next
+    const { sources, uploads, ...added } = addCounts(sum, counts)
+    return {
+      ...added,
+      engine,
+      writtenBytes: sum.writtenBytes + writtenBytes,
+      durableBytes: sum.durableBytes + durableBytes,
+      sources: [...sources],
+      uploads: [...uploads],
+    }
+  }, first)
+}

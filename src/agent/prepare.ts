@@ -1,0 +1,42 @@
+// From the layout to devices: chooses each disk, checks everything that can be checked, and only then wipes and writes
+// tables. Nothing is written when it throws before step `layout`.
+import { Failure } from '../model/failure.ts'
+import type { Manifest } from '../model/image.ts'
+import type { Layout, LayoutDisk } from '../model/layout.ts'
+import { chooseDisk, describe } from './choose-disk.ts'
+import type { Look, SeenDisk } from './inventory.ts'
+import type { Place } from './place.ts'
+import { wipe } from './write.ts'
+
+export type Preparation = {
+  readonly look: Look
+  readonly layout: Layout
+  /** The manifest of every image that the layout names, by reference. */
+  readonly manifests: ReadonlyMap<string, Manifest>
+  /** Stays zero. */
+  readonly zeros: Buffer
+  /** A line for the timeline. */
+  readonly tell: (kind: string, text: string) => Promise<unknown>
+}
+
+/** Every place of the layout, as a device. Throws Failures `disk-none`, `disk-ambiguous`, `image-too-large`, `disk-error`. */
+export async function prepare(work: Preparation, signal: AbortSignal): Promise<readonly Place[]> {
+  const { layout, manifests, zeros, tell } = work
+  const places: Place[] = []
+  for (const disk of layout.disks) {
+    const image = imageOf(disk)
+    const manifest = manifests.get(image)
+    if (manifest === undefined) throw new Failure('bad-input', `the service sent no order for the image ${image}`)
+    const seen: SeenDisk = chooseDisk(work.look.disks, disk.hints, manifest)
+    await tell('disk-chosen', `${describe(seen)} for ${image}: wiping it`)
+    signal.throwIfAborted()
+    await wipe(seen, zeros, signal)
+    places.push({ name: disk.name, content: { kind: 'image', image }, device: seen, disk: seen })
+  }
+  return places
+}
+
+function imageOf({ name, content }: LayoutDisk): string {
+  if (content?.kind === 'image') return content.image
+  throw new Failure('bad-input', `this agent brings whole-disk images only, and disk ${name} is to hold something else`)
+}

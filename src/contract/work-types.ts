@@ -1,0 +1,46 @@
+// What the service tells the agent to do: the layout of the host's disks with the images, and what comes after.
+import { type Static, Type } from 'typebox'
+import { finalActions } from '../model/deployment.ts'
+import { redeployModes } from '../model/layout.ts'
+import { layout, postInstall } from './layout-types.ts'
+import { hostName, id, imageReference, label, networkInterface, sha256, transferOrder, words } from './types.ts'
+
+/** One image of the setup, and how it is fetched. */
+export const imageOrder = Type.Object(
+  {
+    reference: imageReference,
+    digest: sha256,
+    manifestUrl: label,
+    imageUrl: label,
+    transfer: transferOrder,
+  },
+  { title: 'ImageOrder' },
+)
+export type ImageOrder = Static<typeof imageOrder>
+
+export const work = Type.Object(
+  {
+    deployment: id,
+    host: hostName,
+    interfaces: Type.Array(networkInterface, { maxItems: 32, description: "What HaDeS knows of the host's addresses" }),
+    layout,
+    images: Type.Array(imageOrder, { minItems: 1, maxItems: 64, description: 'Every image of the layout, once' }),
+    redeploy: words(redeployModes),
+    postInstall: Type.Optional(postInstall),
+    finish: words(finalActions),
+  },
+  { title: 'Work' },
+)
+export type Work = Static<typeof work>
+
+/** What the agent is to do now. `work` is there when `action` is `deploy`. */
+export const instructions = Type.Object(
+  {
+    action: words(['deploy', 'stop']),
+    reason: Type.Optional(Type.String({ maxLength: 4000 })),
+    reportEveryMs: Type.Integer({ minimum: 100, maximum: 60_000 }),
+    work: Type.Optional(work),
+  },
+  { title: 'Instructions' },
+)
+export type Instructions = Static<typeof instructions>
