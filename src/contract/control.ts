@@ -1,9 +1,9 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
+import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
 import { operation, type Port } from './operation.ts'
 import { site, swarm } from './swarm-types.ts'
 import {
-  bootRecord,
   bootTarget,
   bytes,
   deployment,
@@ -70,7 +70,7 @@ export const controlOperations = {
       powerMethods: Type.Array(powerMethod, { maxItems: 8 }),
     }),
     output: Type.Object({ host }),
-    failures: ['already-exists', 'unknown-driver', 'unknown-setup'],
+    failures: ['already-exists', 'unknown-driver', 'unknown-setup', 'unknown-profile'],
   }),
   changeHost: operation({
     summary: 'Changes what is given of a host; lists replace the old list whole',
@@ -83,7 +83,7 @@ export const controlOperations = {
       powerMethods: Type.Optional(Type.Array(powerMethod, { maxItems: 8 })),
     }),
     output: Type.Object({ host }),
-    failures: ['unknown-host', 'already-exists', 'unknown-driver', 'unknown-setup', 'wrong-state'],
+    failures: ['unknown-host', 'already-exists', 'unknown-driver', 'unknown-setup', 'unknown-profile', 'wrong-state'],
   }),
   removeHost: operation({
     summary: 'Forgets a host that no deployment is working on',
@@ -209,12 +209,23 @@ export const controlOperations = {
   }),
 
   setBoot: operation({
-    summary: 'Sets what hosts boot next, in one transaction; as the default too when asked',
+    summary:
+      'Sets what hosts boot next, in one transaction; for one boot, or as the default too; with `reboot` switches them',
     access: 'admin',
     rest: { method: 'POST', path: '/boot' },
-    input: Type.Object({ nodeset, target: bootTarget, asDefault: Type.Optional(Type.Boolean()) }),
-    output: Type.Object({ records: Type.Array(bootRecord) }),
-    failures: ['unknown-host', 'wrong-state'],
+    input: Type.Object({
+      nodeset,
+      target: bootTarget,
+      asDefault: Type.Optional(Type.Boolean({ description: 'As the default too' })),
+      once: Type.Optional(Type.Boolean({ description: 'For one boot; then the default again' })),
+      reboot: Type.Optional(
+        Type.Boolean({
+          description: 'Power-cycles the hosts too: watch the task that is returned, it has a row a host',
+        }),
+      ),
+    }),
+    output: Type.Object({ records: Type.Array(bootRecord), task: Type.Optional(task) }),
+    failures: ['unknown-host', 'unknown-profile', 'wrong-state'],
   }),
   listBoot: operation({
     summary: 'The boot records of hosts',
@@ -223,6 +234,39 @@ export const controlOperations = {
     input: Type.Object({ nodeset: Type.Optional(nodeset) }),
     output: Type.Object({ records: Type.Array(bootRecord) }),
     failures: ['unknown-host'],
+  }),
+
+  putProfile: operation({
+    summary: "Stores a netboot profile whose files lie in its folder, `netboot/<name>` of the service's data folder",
+    access: 'admin',
+    rest: { method: 'PUT', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName, ...profileFields }),
+    output: Type.Object({ profile }),
+    failures: [],
+  }),
+  getProfile: operation({
+    summary: 'One netboot profile',
+    access: 'admin',
+    rest: { method: 'GET', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName }),
+    output: Type.Object({ profile }),
+    failures: ['unknown-profile'],
+  }),
+  listProfiles: operation({
+    summary: 'Netboot profiles',
+    access: 'admin',
+    rest: { method: 'GET', path: '/profiles' },
+    input: Type.Object({}),
+    output: Type.Object({ profiles: Type.Array(profile) }),
+    failures: [],
+  }),
+  removeProfile: operation({
+    summary: 'Forgets a netboot profile that no boot record names; its files stay',
+    access: 'admin',
+    rest: { method: 'DELETE', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName }),
+    output: Type.Object({}),
+    failures: ['unknown-profile', 'in-use'],
   }),
 
   startRollout: operation({

@@ -38,6 +38,7 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
   'unknown-deployment': sender(404, 4, 'List the rollouts to find the number of the deployment.'),
   'unknown-rollout': sender(404, 4, 'List the rollouts.'),
   'unknown-task': sender(404, 4, 'The task was never started here; start the operation again.'),
+  'unknown-profile': sender(404, 4, 'List the netboot profiles; put the profile first.'),
   'unknown-driver': sender(400, 2, 'List the power drivers.'),
   'already-exists': sender(409, 5, 'Choose another name, or change or remove the one there is.'),
   'wrong-state': sender(409, 5, 'Wait until what is under way has ended, or cancel it.'),

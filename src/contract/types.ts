@@ -2,12 +2,13 @@
 // numbers, booleans, closed sets of words, objects and lists of objects or scalars. A `title` makes a type one with a
 // name in the WSDL and the OpenAPI document; what has the same title must be the same type.
 import { type Static, type TEnum, Type } from 'typebox'
-import { bootTargets } from '../model/boot.ts'
+import { type BootTarget, bootTargetForms, bootTargetPattern } from '../model/boot.ts'
 import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
 import { contentKinds } from '../model/layout.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
+import { rebootStates } from '../model/reboot.ts'
 import { transferEngines } from '../model/swarm.ts'
 import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
 
@@ -63,7 +64,14 @@ export const sha256 = Type.String({ title: 'Sha256', pattern: '^[0-9a-f]{64}$' }
 const text = Type.String({ maxLength: 4000 })
 export const label = Type.String({ maxLength: 190 })
 
-export const bootTarget = words(bootTargets, { title: 'BootTarget' })
+/** Unsafe only for TypeScript, which cannot read it from the pattern: what fits the pattern is a BootTarget. */
+export const bootTarget = Type.Unsafe<BootTarget>(
+  Type.String({
+    title: 'BootTarget',
+    pattern: bootTargetPattern,
+    description: `What a host boots: ${bootTargetForms}`,
+  }),
+)
 export const bootDevice = words(bootDevices, { title: 'BootDevice' })
 export const powerAction = words(powerActions, { title: 'PowerAction' })
 export const powerState = words(powerStates, { title: 'PowerState' })
@@ -185,21 +193,23 @@ export const setupView = Type.Object(
   { title: 'Setup' },
 )
 
-export const bootRecord = Type.Object(
+/** One host of a task that switches machines to what their boot records say. */
+export const rebootOutcome = Type.Object(
   {
     host: hostName,
     target: bootTarget,
-    defaultTarget: bootTarget,
-    deployment: Type.Optional(id),
-    changedAt: dateTime,
+    state: words(rebootStates, { title: 'RebootState' }),
+    said: Type.Optional(Type.String({ maxLength: 4000, description: 'What happened last, in words' })),
+    failure: Type.Optional(failureReport),
   },
-  { title: 'BootRecord' },
+  { title: 'RebootOutcome' },
 )
+export type RebootOutcome = Static<typeof rebootOutcome>
 
 export const task = Type.Object(
   {
     id,
-    kind: words(['publish-image']),
+    kind: words(['publish-image', 'reboot']),
     subject: label,
     state: words(['running', 'done', 'failed']),
     doneBytes: bytes,
@@ -207,6 +217,7 @@ export const task = Type.Object(
     failure: Type.Optional(failureReport),
     startedAt: dateTime,
     endedAt: Type.Optional(dateTime),
+    reboots: Type.Optional(Type.Array(rebootOutcome, { description: 'Of a task that switches machines: each host' })),
   },
   { title: 'Task' },
 )

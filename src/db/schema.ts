@@ -4,6 +4,7 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import type { RebootState } from '../model/reboot.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
 export type Schema = {
@@ -21,6 +22,8 @@ export type Schema = {
   events: EventRow
   tasks: TaskRow
   sites: SiteRow
+  profiles: ProfileRow
+  reboots: RebootRow
 }
 
 export type HostRow = {
@@ -79,6 +82,10 @@ export type BootRecordRow = {
   default_target: BootTarget
   deployment_id: number | null
   changed_at: number
+  /** 1: the target is for one boot. */
+  is_once: number
+  /** When a loader first asked for the script of this target. */
+  asked_at: number | null
 }
 
 /** The policy is the setup's with what the order of the rollout says otherwise; null in rollouts of before there was one. */
@@ -155,7 +162,7 @@ export type EventRow = {
 
 export type TaskRow = {
   id: Generated<number>
-  kind: 'publish-image'
+  kind: 'publish-image' | 'reboot'
   subject: string
   state: 'running' | 'done' | 'failed'
   done_bytes: number
@@ -173,4 +180,27 @@ export type SiteRow = {
   name: string
   egress_bytes_per_second: number | null
   ingress_bytes_per_second: number | null
+}
+
+/** What hosts with the target `netboot:<name>` boot, as JSON of model/profile.ts. */
+export type ProfileRow = { id: Generated<number>; name: string; json: string; changed_at: number }
+
+/** One host of a task that switches machines to what their boot records say. */
+export type RebootRow = {
+  task_id: number
+  host_id: number
+  /** What it is to boot. */
+  target: BootTarget
+  /** The boot record's `changed_at` at that time: another one means that somebody has set it anew. */
+  record_changed_at: number
+  state: RebootState
+  /** What happened last, in words. */
+  said: string | null
+  failure: string | null
+  /** When its controller was first asked. */
+  began_at: number | null
+  due_at: number
+  deadline_at: number | null
+  lease_owner: string | null
+  lease_until: number
 }

@@ -11,6 +11,8 @@ export type DataFolder = {
   readonly path: string
   readonly database: string
   readonly library: string
+  /** The folders of netboot profiles. */
+  readonly netboot: string
   readonly socket: string
   readonly tokenFile: string
   readonly keyring: Keyring
@@ -22,13 +24,14 @@ export type DataFolder = {
 /** Opens the folder, and makes what is missing in it. */
 export async function openDataFolder(folder: string): Promise<DataFolder> {
   const path = resolve(folder)
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  await mkdir(join(path, 'netboot'), { recursive: true, mode: 0o700 })
   const key = await readOrMake(join(path, 'secrets.key'), () => Keyring.randomKey().toString('base64'))
   const tokenFile = join(path, 'admin.token')
   return {
     path,
     database: join(path, 'hades.db'),
     library: join(path, 'images'),
+    netboot: join(path, 'netboot'),
     socket: join(path, 'control.sock'),
     tokenFile,
     keyring: new Keyring(Buffer.from(key, 'base64')),

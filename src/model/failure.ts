@@ -13,6 +13,7 @@ export const failureCodes = [
   'unknown-deployment',
   'unknown-rollout',
   'unknown-task',
+  'unknown-profile',
   'unknown-driver',
   'already-exists',
   'wrong-state',

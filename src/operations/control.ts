@@ -3,7 +3,7 @@ import { statfs } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { controlOperations } from '../contract/control.ts'
 import type { Caller, Handlers, Input } from '../contract/operation.ts'
-import { bootRecordsOf, releaseBootRecord, setBootTarget } from '../db/boot.ts'
+import { releaseBootRecord, setBootTarget } from '../db/boot.ts'
 import {
   activeDeployments,
   addRollout,
@@ -27,6 +27,7 @@ import {
 } from '../db/hosts.ts'
 import { findImage, type Image, listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
+import { rebootsOf } from '../db/reboots.ts'
 import { findSetup, listSetups, putSetup, type StoredSetup } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
 import { readForms } from '../image/forms.ts'
@@ -36,6 +37,8 @@ import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference, parseImageReference } from '../model/image.ts'
 import { imagesOf } from '../model/layout.ts'
 import { parseSetup } from '../model/setup.ts'
+import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
+import { refuseBusy } from './busy.ts'
 import { publishImage, withdrawImage } from './images.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
@@ -51,6 +54,7 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...setupHandlers(world),
     ...imageHandlers(world),
     ...bootHandlers(world),
+    ...profileHandlers(world),
     ...rolloutHandlers(world),
     ...swarmHandlers(world),
     ...eventHandlers(world),
@@ -75,7 +79,8 @@ function statusHandlers({ db, library, startedAt, services }: World): Some<'getS
       }
     },
     async getTask({ task }) {
-      return { task: taskView(await findTask(db, task)) }
+      const found = await findTask(db, task)
+      return { task: taskView(found, found.kind === 'reboot' ? await rebootsOf(db, found.id) : undefined) }
     },
   }
 }
@@ -86,7 +91,7 @@ function hostHandlers({
   now,
 }: World): Some<'addHost' | 'changeHost' | 'removeHost' | 'getHost' | 'listHosts'> {
   const viewOf = async (name: string) => {
-    const [view] = await hostViews(db, await findHosts(db, [name]))
+    const [view] = await hostViews(db, await findHosts(db, [name]), now())
     if (!view) throw new Failure('unknown-host', `there is no host ${name}`, { at: 'name' })
     return { host: view }
   }
@@ -95,6 +100,7 @@ function hostHandlers({
       const powerMethods = storedPowerMethods(keyring, input.powerMethods)
       await db.transaction().execute(async (tx) => {
         if (input.setup !== undefined) await findSetup(tx, input.setup)
+        await refuseUnknownProfile(tx, input.defaultTarget, 'defaultTarget')
         const host = {
           ...input,
           loader: input.loader ?? 'auto',
@@ -116,6 +122,7 @@ function hostHandlers({
         const [host] = await findHosts(tx, [name])
         if (!host) return
         if (change.setup !== undefined) await findSetup(tx, change.setup)
+        await refuseUnknownProfile(tx, change.defaultTarget, 'defaultTarget')
         await changeHost(tx, host.id, { ...change, ...sealed }, now())
         await addEvent(
           tx,
@@ -140,7 +147,7 @@ function hostHandlers({
       return await viewOf(name)
     },
     async listHosts({ nodeset }) {
-      return { hosts: await hostViews(db, await hostsOf(db, nodeset)) }
+      return { hosts: await hostViews(db, await hostsOf(db, nodeset), now()) }
     },
   }
 }
@@ -197,49 +204,6 @@ function imageHandlers(world: World): Some<'publishImage' | 'getImage' | 'listIm
       return {}
     },
   }
-}
-
-function bootHandlers({ db, now }: World): Some<'setBoot' | 'listBoot'> {
-  const views = async (hosts: readonly Host[]) => {
-    const records = await bootRecordsOf(
-      db,
-      hosts.map((host) => host.id),
-    )
-    return hosts.flatMap((host) => {
-      const record = records.get(host.id)
-      if (!record) return []
-      return {
-        host: host.name,
-        target: record.target,
-        defaultTarget: record.default_target,
-        changedAt: dateTime(record.changed_at),
-        ...(record.deployment_id === null ? {} : { deployment: record.deployment_id }),
-      }
-    })
-  }
-  return {
-    async setBoot({ nodeset, target, asDefault }) {
-      const hosts = await db.transaction().execute(async (tx) => {
-        const found = await hostsOf(tx, nodeset)
-        refuseBusy(await activeDeployments(tx), found, 'are being deployed: cancel that first')
-        for (const host of found) {
-          await setBootTarget(tx, host.id, { target, asDefault: asDefault ?? false }, now())
-          const text = `boots ${target} next${asDefault ? ', and by default' : ''}`
-          await addEvent(tx, { source: 'control', kind: 'boot-set', text, hostId: host.id }, now())
-        }
-        return found
-      })
-      return { records: await views(hosts) }
-    },
-    async listBoot({ nodeset }) {
-      return { records: await views(await hostsOf(db, nodeset)) }
-    },
-  }
-}
-
-function refuseBusy(active: ReadonlyMap<number, unknown>, hosts: readonly Host[], sentence: string): void {
-  const busy = hosts.filter((host) => active.has(host.id)).map((host) => host.name)
-  if (busy.length > 0) throw new Failure('wrong-state', `${foldNodeset(busy)} ${sentence}`, { at: 'nodeset' })
 }
 
 function rolloutHandlers({

@@ -74,11 +74,11 @@ async function work(world: World, task: Task, reference: ImageReference, path: s
   }
 }
 
-/** Ends the tasks that this process left when it died: called once at start, before any new task. */
+/** Ends the imports that this process left when it died: called once at start, before any new task. */
 export async function failInterruptedTasks({ db, owner, now }: World): Promise<void> {
   const message = ['the service was stopped before this had ended: start it again']
   const failure = JSON.stringify({ code: 'cancelled', message })
-  await failRunningTasks(db, owner, failure, now())
+  await failRunningTasks(db, { kind: 'publish-image', owner }, failure, now())
 }
 
 /** Removes an image; its files go with the last name of their digest. Failures `unknown-image`, `in-use`. */

@@ -1,5 +1,5 @@
 // A world for tests: a database of its own in memory, a library in a folder of its own, a clock that the test can put forward.
-import { mkdtemp, rm } from 'node:fs/promises'
+import { access, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
@@ -26,6 +26,14 @@ export async function openTestWorld(): Promise<TestWorld> {
     owner: 'test',
     startedAt: Date.now(),
     bootBase: 'http://10.77.0.1:7780',
+    bootFiles: {
+      netboot: join(folder, 'netboot'),
+      has: (profile, file) =>
+        access(join(folder, 'netboot', profile, file)).then(
+          () => true,
+          () => false,
+        ),
+    },
     services: [],
     clock,
     async close() {

@@ -8,6 +8,7 @@ import type {
   HostView,
   ImageView,
   Proof,
+  RebootOutcome,
   RolloutView,
   TaskView,
 } from '../contract/types.ts'
@@ -24,9 +25,11 @@ import type { StoredEvent } from '../db/events.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
 import type { Image } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
+import type { Reboot } from '../db/reboots.ts'
 import { setupById } from '../db/setups.ts'
 import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
+import { targetNow } from '../model/boot.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
@@ -64,7 +67,7 @@ export function siteView(site: Awaited<ReturnType<typeof listSites>>[number]): S
 }
 
 /** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
-export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostView[]> {
+export async function hostViews(db: Db, hosts: readonly Host[], now: number): Promise<HostView[]> {
   const ids = hosts.map((host) => host.id)
   const [interfaces, methods, records, inventories, deployments] = [
     await interfacesOf(db, ids),
@@ -91,8 +94,8 @@ export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostVie
           value,
         })),
       })),
-      bootTarget: record?.target ?? 'local',
-      defaultTarget: record?.default_target ?? 'local',
+      bootTarget: record ? targetNow(record, now) : 'local',
+      defaultTarget: record?.defaultTarget ?? 'local',
       ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
       ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
     }
@@ -116,7 +119,7 @@ export function imageView(image: Image): ImageView {
   }
 }
 
-export function taskView(task: Task): TaskView {
+export function taskView(task: Task, reboots?: readonly Reboot[]): TaskView {
   return {
     id: task.id,
     kind: task.kind,
@@ -127,6 +130,17 @@ export function taskView(task: Task): TaskView {
     ...(task.total_bytes === null ? {} : { totalBytes: task.total_bytes }),
     ...(task.failure === null ? {} : { failure: JSON.parse(task.failure) as FailureReport }),
     ...(task.ended_at === null ? {} : { endedAt: dateTime(task.ended_at) }),
+    ...(reboots ? { reboots: reboots.map(rebootView) } : {}),
+  }
+}
+
+function rebootView(row: Reboot): RebootOutcome {
+  return {
+    host: row.host,
+    target: row.target,
+    state: row.state,
+    ...present({ said: row.said }),
+    ...(row.failure === null ? {} : { failure: JSON.parse(row.failure) as FailureReport }),
   }
 }
 

@@ -17,5 +17,14 @@ export type World = {
   readonly startedAt: number
   /** Where agents fetch images, as `http://10.77.0.1:7780`. */
   readonly bootBase: string
+  readonly bootFiles: BootFiles
   readonly services: readonly { readonly name: string; readonly listens: string }[]
+}
+
+/** The files of netboot profiles. */
+export type BootFiles = {
+  /** Its folders are the profiles'. */
+  readonly netboot: string
+  /** Whether a machine with this profile would get this file. Throws when it could not look. */
+  has(profile: string, file: string): Promise<boolean>
 }
