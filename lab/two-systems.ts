@@ -111,7 +111,7 @@ function speakingSector(text: string): Buffer {
     [0xb4, 0x0e, 0xcd, 0x10, 0xeb, 0xf5], // mov ah,0Eh; int 10h; jmp again
     [0xf4, 0xeb, 0xfd], // stop: hlt; jmp stop
   ]
-  return Buffer.concat([Buffer.from(code.flat()), Buffer.from(`\r\n${text}\r\n\0`)])
+  return Buffer.concat([Buffer.from(code.flat()), Buffer.from(`\r\n${text}\r\nand stops here\r\n\0`)])
 }
 
 if (import.meta.main) {

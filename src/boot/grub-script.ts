@@ -99,8 +99,14 @@ const bootPartition = [
   '  echo "hades: looking at $1"',
   '  set root=$1',
   '  set kept=$prefix',
-  // Fedora's and Red Hat's menus are for a GRUB of their own, with `blscfg`.
-  '  if [ ! -d ($1)/loader/entries -a ! -d ($1)/boot/loader/entries ]; then',
+  // Fedora's and Red Hat's menus are for a GRUB of their own, with `blscfg`. A folder is asked for only where its own folder
+  // is, since GRUB writes an error otherwise.
+  '  set own=',
+  '  if [ -d ($1)/loader ]; then set own=1; fi',
+  '  if [ -d ($1)/boot ]; then',
+  '    if [ -d ($1)/boot/loader ]; then set own=1; fi',
+  '  fi',
+  '  if [ -z "$own" ]; then',
   `    for file in ${menus.join(' ')}; do`,
   '      if [ -f ($1)$file ]; then',
   '        regexp --set=1:folder "^(.*)/grub.cfg" "$file"',
