@@ -51,7 +51,10 @@ function netboot(script: ScriptTo<'netboot'>): string[] {
     script.kernel ? kernel(script.kernel) : [`echo 'hades: profile ${profile} has nothing for ${firmware} machines'`]
   if (biosProgramPath === undefined && uefiProgramPath === undefined) return lacks('these')
   return onFirmware(
-    uefiProgramPath === undefined ? lacks('UEFI') : [`if chainloader (tftp,$server)/${uefiProgramPath}; then boot; fi`],
+    // `root` is the device that the program is told it came from; chainloader takes no other.
+    uefiProgramPath === undefined
+      ? lacks('UEFI')
+      : ['set root=tftp,$server', `if chainloader (tftp,$server)/${uefiProgramPath}; then boot; fi`],
     // GRUB under BIOS can start no PXE program. It is there only because the target was another a moment ago: pxelinux or
     // iPXE, which can, come first when the machine starts again.
     biosProgramPath === undefined ? lacks('BIOS') : ['reboot'],

@@ -108,7 +108,7 @@ test('a profile with two initrds gives each loader both', () => {
 test('a program is started by the firmware that it is for, and the kernel by the other', () => {
   const program = { ...rescue, uefiProgramPath: 'netboot/rescue/memtest.efi' } as const
   expect(renderScript('grub', program)).toMatch(
-    /"\$grub_platform" = efi \]; then\n +if chainloader .*memtest\.efi; then boot/,
+    /"\$grub_platform" = efi \]; then\n +set root=tftp,\$server\n +if chainloader .*memtest\.efi; then boot/,
   )
   expect(renderScript('ipxe', program)).toMatch(
     /efi && goto efi \|\|\nkernel .*\n(.*\n)*:efi\nchain --autofree .*memtest\.efi/,

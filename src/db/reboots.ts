@@ -43,14 +43,14 @@ export async function rebootsOf(db: Db, taskId: number): Promise<Reboot[]> {
   return await rows(db).where('task_id', '=', taskId).orderBy('hosts.name').execute()
 }
 
-/** Takes rows that are due for `owner`, until the lease ends. */
+/** Takes rows whose machines are to be switched, and that are due, for `owner`, until the lease ends. */
 export async function claimReboots(
   db: Db,
   claim: { readonly owner: string; readonly until: number; readonly limit: number },
   now: number,
 ): Promise<Reboot[]> {
   const due = await rows(db)
-    .where('reboots.state', 'in', openStates)
+    .where('reboots.state', 'in', ['waiting', 'switching'])
     .where('due_at', '<=', now)
     .where('lease_until', '<=', now)
     .orderBy('due_at')
@@ -71,21 +71,38 @@ export async function claimReboots(
   return claimed
 }
 
-/** Changes a row that `owner` has claimed, or had; what is over stays so. */
+/** The rows of machines that are on, and of which there is something to say: asked, out of time, or pointed elsewhere. */
+export async function settledReboots(db: Db, limit: number, now: number): Promise<Reboot[]> {
+  return await rows(db)
+    .innerJoin('boot_records', 'boot_records.host_id', 'reboots.host_id')
+    .where('reboots.state', '=', 'booting')
+    .where((eb) =>
+      eb.or([
+        eb('boot_records.asked_at', '>=', eb.ref('reboots.began_at')),
+        eb('boot_records.changed_at', '!=', eb.ref('reboots.record_changed_at')),
+        eb('reboots.deadline_at', '<=', now),
+      ]),
+    )
+    .limit(limit)
+    .execute()
+}
+
+/** Changes a row that is not over yet; says whether it was. */
 export async function changeReboot(
   db: Db,
   { task_id, host_id }: Pick<Reboot, 'task_id' | 'host_id'>,
   change: Partial<
     Pick<Reboot, 'state' | 'said' | 'failure' | 'began_at' | 'deadline_at' | 'due_at' | 'lease_owner' | 'lease_until'>
   >,
-): Promise<void> {
-  await db
+): Promise<boolean> {
+  const result = await db
     .updateTable('reboots')
     .set(change)
     .where('task_id', '=', task_id)
     .where('host_id', '=', host_id)
     .where('state', 'in', openStates)
-    .execute()
+    .executeTakeFirst()
+  return result.numUpdatedRows > 0n
 }
 
 /** How many machines of a task are not there yet. */

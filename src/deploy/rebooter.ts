@@ -17,6 +17,7 @@ import {
   type Reboot,
   rebootsOf,
   releaseRebootsOf,
+  settledReboots,
 } from '../db/reboots.ts'
 import type { Schema } from '../db/schema.ts'
 import { endTask, runningTasks } from '../db/tasks.ts'
@@ -43,8 +44,7 @@ const roundMs = 250
 const workersMax = 256
 /** A claim lasts longer than the longest step: a system that is given time to shut down, and a slow controller. */
 const leaseMs = 10 * 60_000
-/** How often a machine that is on is looked for. */
-const lookEveryMs = 500
+/** When a step that went wrong is tried again. */
 const againMs = 10_000
 
 /** Starts the loop. */
@@ -55,10 +55,11 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
   await releaseRebootsOf(db, owner)
 
   const work = async (row: Reboot): Promise<void> => {
-    let dueAt = now() + againMs
+    let dueAt = now()
     try {
-      dueAt = await step(options, row, stopping.signal)
+      await step(options, row, stopping.signal)
     } catch (error) {
+      dueAt = now() + againMs
       if (!stopping.signal.aborted) log.error({ err: error, host: row.host, task: row.task_id }, 'a reboot step failed')
     }
     await changeReboot(db, row, { lease_owner: null, lease_until: 0, due_at: dueAt }).catch((error: unknown) => {
@@ -71,6 +72,8 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
       const claimed = await claimReboots(db, { owner, until: now() + leaseMs, limit: free }, now())
       for (const row of claimed) void limit(() => work(row))
     }
+    // All machines that are on in one look: ten thousand may wait here for minutes.
+    for (const row of await settledReboots(db, workersMax, now())) await step(options, row, stopping.signal)
     for (const { id } of await runningTasks(db, 'reboot')) {
       if ((await countOpenReboots(db, id)) === 0) await endOfTask(options, id)
     }
@@ -91,8 +94,8 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
   }
 }
 
-/** Does the one thing that is due for one machine. Returns when to look again. */
-async function step(options: RebooterOptions, row: Reboot, signal: AbortSignal): Promise<number> {
+/** Does the one thing that is due for one machine. */
+async function step(options: RebooterOptions, row: Reboot, signal: AbortSignal): Promise<void> {
   const { db, now } = options
   const record = (await bootRecordsOf(db, [row.host_id])).get(row.host_id)
   const facts = {
@@ -105,18 +108,17 @@ async function step(options: RebooterOptions, row: Reboot, signal: AbortSignal):
   const decision = decideReboot(facts, now())
   switch (decision.kind) {
     case 'wait':
-      return now() + lookEveryMs
+      break
     case 'done':
       await end(options, row, 'done', decision.said)
       break
     case 'fail':
-      await end(options, row, 'failed', decision.why, { code: decision.code, message: [decision.why] })
+      await end(options, row, 'failed', undefined, { code: decision.code, message: [decision.why] })
       break
     case 'switch':
       await switchMachine(options, row, signal)
       break
   }
-  return now()
 }
 
 async function switchMachine(options: RebooterOptions, row: Reboot, signal: AbortSignal): Promise<void> {
@@ -169,13 +171,14 @@ async function end(
   { db, now }: RebooterOptions,
   row: Reboot,
   state: 'done' | 'failed',
-  said: string,
+  said: string | undefined,
   failure?: FailureReport,
 ): Promise<void> {
   await db.transaction().execute(async (tx) => {
-    await changeReboot(tx, row, { state, said, failure: failure ? JSON.stringify(failure) : null })
+    const change = { state, said: said ?? null, failure: failure ? JSON.stringify(failure) : null }
+    if (!(await changeReboot(tx, row, change))) return
     const kind = failure ? 'reboot-failed' : 'rebooted'
-    const text = failure ? `${said}: ${failure.message.join(': ')}` : said
+    const text = [said, ...(failure?.message ?? [])].filter((part) => part !== undefined).join(': ')
     await addEvent(tx, { source: 'engine', kind, text: `task ${row.task_id}: ${text}`, hostId: row.host_id }, now())
   })
 }
