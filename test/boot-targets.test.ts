@@ -1,7 +1,7 @@
 // Boot targets on real firmware: machines with two systems side by side on their disk boot the one that their boot record
 // says, or a profile from the network, switched by `hades boot set --reboot` through their controllers. The BIOS machine
-// begins with pxelinux, the longest way to a partition; the UEFI machine with GRUB. (docs/scout.md has the other ways, which
-// `scout/measure.ts` tries.)
+// begins with pxelinux, the longest way to a partition, and later with iPXE; the UEFI machine with GRUB. (docs/scout.md has the
+// other ways, which `scout/measure.ts` tries.)
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,10 +9,8 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addLabHosts, type Cluster, openCluster } from '../lab/cluster.ts'
 import { readLabConfig } from '../lab/config.ts'
-import { makeTwoSystems, saidBy } from '../lab/two-systems.ts'
+import { copyDemoKernel, makeTwoSystems, saidBy } from '../lab/two-systems.ts'
 import { until } from '../src/lib/until.ts'
-
-const build = join(import.meta.dirname, '..', 'build')
 
 const config = readLabConfig(`
 network: hades-targets
@@ -40,7 +38,7 @@ afterAll(async () => {
   if (folder) await rm(folder, { recursive: true, force: true })
 })
 
-/** The scout's kernel with an initial RAM disk that only says what it was told. */
+/** A kernel with an initial RAM disk that only says what it was told. */
 async function putTinyProfile(): Promise<void> {
   const files = join(cluster.dataFolder, 'netboot', 'tiny')
   await mkdir(join(folder, 'initrd', 'bin'), { recursive: true })
@@ -62,7 +60,7 @@ async function putTinyProfile(): Promise<void> {
     encoding: 'buffer',
   })
   await writeFile(join(files, 'initrd'), stdout)
-  await copyFile(join(build, 'scout/current/vmlinuz'), join(files, 'linux'))
+  await copyDemoKernel(join(files, 'linux'))
   const args = 'console=ttyS0,115200 quiet told=the.profile.tiny.by.{{host}}'
   expect(await cluster.hades('profile', 'put', 'tiny', '--kernel', 'linux', '--initrd', 'initrd', '--args', args)).toBe(
     0,
@@ -103,6 +101,7 @@ test('what a profile says is refused to go while a boot record names it', async 
 })
 
 test('one is pointed at the other system; the other at none, tells so, and follows its record when that is changed', async () => {
+  await cluster.control.changeHost({ name: 'n05', loader: 'auto' })
   const rest = cluster.hades('boot', 'set', 'n05', '--target', 'local:1', '--reboot')
   expect(await cluster.hades('boot', 'set', 'n06', '--target', 'local:9', '--reboot')).toBe(0)
   await says('n06', 'no partition 9 of n06 has a system to boot')

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Kysely } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { bootByMac } from './boot.ts'
 import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
 import { addEvent, listEvents } from './events.ts'
 import { addHost, findHosts, interfacesOf } from './hosts.ts'
@@ -50,6 +51,8 @@ async function writeFirstRelease(path: string): Promise<void> {
         lease_until: 0,
       },
     ],
+    ['boot_records', { host_id: 1, target: 'scout', default_target: 'local', deployment_id: 1, changed_at: 5 }],
+    ['interfaces', { id: 1, host_id: 1, mac: '52:54:00:00:00:01' }],
     ['events', { id: 1, at: 5, source: 'control', kind: 'rollout-started', host_id: 1, deployment_id: 1, text: 'x' }],
   ]
   for (const [table, row] of rows) await db.insertInto(table).values(row).execute()
@@ -69,6 +72,10 @@ test('a database of the first release comes forward with all that is in it, and 
       egress_bytes_per_second: null,
       ingress_bytes_per_second: null,
       linger_seconds: null,
+    })
+    expect(await bootByMac(db, '52:54:00:00:00:01')).toMatchObject({
+      record: { target: 'scout', defaultTarget: 'local', isOnce: false, askedAt: null },
+      deployment: { id: 1, state: 'deploying' },
     })
     const progress = { step: 'transfer', doneBytes: 6, totalBytes: 10, bytesPerSecond: 1 } as const
     expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })
