@@ -130,6 +130,18 @@ test('a host that is to start from its disk is set to it, and done when it is on
   expect(sim.boot('n1')).toBe('default')
 })
 
+test('a host whose record is set to something else while its system shuts down is not switched on for the old one', async () => {
+  sim.behave('n1', 'ignores')
+  const task = await reboot('n1')
+  await start()
+  await until('the system to be asked', () => sim.events.length > 0, { timeoutMs: 10_000 })
+  world.clock.offsetMs += 1
+  await control.setBoot({ nodeset: 'n1', target: 'hold' }, admin)
+  sim.setPower('n1', 'off')
+  expect((await ended(task)).reboots).toMatchObject([{ state: 'failed', failure: { code: 'wrong-state' } }])
+  expect(sim.events.some((event) => event.kind === 'power' && event.state === 'on')).toBe(false)
+})
+
 test('a host that asks for nothing fails after its time, and one that is pointed elsewhere says so', async () => {
   const late = await reboot('n1')
   await start()

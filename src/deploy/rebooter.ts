@@ -8,7 +8,7 @@ import { failureMeanings } from '../contract/failures.ts'
 import type { PortClient } from '../contract/operation.ts'
 import type { powerOperations } from '../contract/power.ts'
 import type { FailureReport } from '../contract/types.ts'
-import { bootRecordsOf } from '../db/boot.ts'
+import { bootRecordsOf, type StoredBootRecord } from '../db/boot.ts'
 import { addEvent } from '../db/events.ts'
 import {
   changeReboot,
@@ -97,13 +97,12 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
 /** Does the one thing that is due for one machine. */
 async function step(options: RebooterOptions, row: Reboot, signal: AbortSignal): Promise<void> {
   const { db, now } = options
-  const record = (await bootRecordsOf(db, [row.host_id])).get(row.host_id)
   const facts = {
     state: row.state,
     target: row.target,
     beganAt: row.began_at ?? undefined,
     deadlineAt: row.deadline_at ?? undefined,
-    record: record?.changedAt === row.record_changed_at ? record : undefined,
+    record: await recordOf(db, row),
   }
   const decision = decideReboot(facts, now())
   switch (decision.kind) {
@@ -121,12 +120,22 @@ async function step(options: RebooterOptions, row: Reboot, signal: AbortSignal):
   }
 }
 
+/** The boot record that the machine is switched for; undefined when somebody has set it anew since. */
+async function recordOf(db: RebooterOptions['db'], row: Reboot): Promise<StoredBootRecord | undefined> {
+  const record = (await bootRecordsOf(db, [row.host_id])).get(row.host_id)
+  return record?.changedAt === row.record_changed_at ? record : undefined
+}
+
 async function switchMachine(options: RebooterOptions, row: Reboot, signal: AbortSignal): Promise<void> {
   const { db, power, now } = options
   const begun = { state: 'switching', said: 'its controller is asked', began_at: now() } as const
   await changeReboot(db, row, begun)
   const isRemote = needsNetwork(row.target)
-  const outcome = await cycle(power, row.host, isRemote ? 'network' : 'disk', signal)
+  const outcome = await cycle(power, row.host, isRemote ? 'network' : 'disk', {
+    signal,
+    isWanted: async () => (await recordOf(db, row)) !== undefined,
+  })
+  if (outcome === 'not wanted') return
   if (outcome.failure) {
     await end(options, row, 'failed', 'it could not be switched', outcome.failure)
   } else if (!outcome.confirmed) {
@@ -147,11 +156,13 @@ async function cycle(
   power: RebooterOptions['power'],
   nodeset: string,
   device: 'network' | 'disk',
-  signal: AbortSignal,
-): Promise<{ confirmed: boolean; failure?: FailureReport | undefined }> {
+  { signal, isWanted }: { signal: AbortSignal; isWanted: () => Promise<boolean> },
+): Promise<{ confirmed: boolean; failure?: FailureReport | undefined } | 'not wanted'> {
   try {
     const [off] = (await power.setPower({ nodeset, action: 'off', soft: true }, { signal })).outcomes
     if (off?.failure) return { confirmed: false, failure: off.failure }
+    // The system may have taken a minute, and a rollout may have begun meanwhile: from here the machine is the rollout's.
+    if (!(await isWanted())) return 'not wanted'
     // Between off and on: a controller forgets the device after a minute, and a system may take that long to shut down.
     const [set] = (await power.setBootDevice({ nodeset, device }, { signal })).outcomes
     // A refused password would be refused again by the next command, and lock the account.
