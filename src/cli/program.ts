@@ -11,6 +11,7 @@ import { addHostCommands } from './hosts.ts'
 import { addImageCommands } from './images.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
+import { addScriptCommands } from './scripts.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
 import { addSiteCommands } from './sites.ts'
@@ -45,6 +46,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addSiteCommands(program, open)
   addImageCommands(program, open)
   addSetupCommands(program, open)
+  addScriptCommands(program, open)
   addBootCommands(program, open)
   addPowerCommands(program, open)
   addDeployCommands(program, open)

@@ -254,7 +254,8 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       </xs:element>
       <xs:element name="script" minOccurs="0" maxOccurs="64">
         <xs:annotation><xs:documentation>Run in the order of the document, with /bin/sh unless it begins with #!, in the new
-          system (chroot) or beside it in the scout. The text, or the name of a script of the library.</xs:documentation></xs:annotation>
+          system (chroot) or beside it in the scout. The text, or a script of the library: its newest version when the
+          rollout begins, unless one is named (name:2). A template only with template="yes".</xs:documentation></xs:annotation>
         <xs:complexType>
           <xs:simpleContent>
             <xs:extension base="Document">
@@ -267,7 +268,15 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
                   </xs:restriction>
                 </xs:simpleType>
               </xs:attribute>
-              <xs:attribute name="library" type="Name"/>
+              <xs:attribute name="library" type="ScriptReference"/>
+              <xs:attribute name="template" default="no">
+                <xs:simpleType>
+                  <xs:restriction base="xs:token">
+                    <xs:enumeration value="yes"/>
+                    <xs:enumeration value="no"/>
+                  </xs:restriction>
+                </xs:simpleType>
+              </xs:attribute>
               <xs:attribute name="timeout" type="Duration" default="5min"/>
             </xs:extension>
           </xs:simpleContent>
@@ -455,6 +464,13 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     <xs:restriction base="xs:token">
       <xs:maxLength value="190"/>
       <xs:pattern value="[a-z0-9][a-z0-9._\\-]*:[a-z0-9][a-z0-9._\\-]*"/>
+    </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="ScriptReference">
+    <xs:annotation><xs:documentation>A script of the library: name, or name:version.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token">
+      <xs:maxLength value="110"/>
+      <xs:pattern value="[a-z0-9][a-z0-9._\\-]*(:[1-9][0-9]{0,8})?"/>
     </xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Rate">
