@@ -267,13 +267,7 @@ test('a service that has nothing to do leaves the machine alone', async () => {
 
 const refusals: readonly [string, (disk: SeenDisk) => readonly SeenDisk[], readonly DiskHint[], string, string][] = [
   ['no disk fits', (d) => [d], [{ property: 'serial', operator: 'eq', value: 'S2' }], 'disk-none', 'not serial eq S2'],
-  [
-    'two disks fit',
-    (d) => [d, { ...d, path: '/dev/other' }],
-    [],
-    'disk-ambiguous',
-    '2 disks are left for disk `system`',
-  ],
+  ['two disks fit', (d) => [d, { ...d, path: '/dev/other' }], [], 'disk-ambiguous', '2 disks meet'],
   ['the disk is in use', (d) => [{ ...d, notUsable: 'it is mounted at /' }], [], 'disk-none', 'it is mounted at /'],
   ['the disk has other sectors', (d) => [{ ...d, sectorBytes: 4096 }], [], 'disk-none', 'sectors of 4096 bytes'],
   ['the disk is too small', (d) => [{ ...d, sizeBytes: 1000 }], [], 'image-too-large', 'has 1000 bytes'],

@@ -1,7 +1,7 @@
 // From the layout to devices: chooses each disk, checks everything that can be checked, and only then wipes and writes
 // tables. Nothing is written when it throws before step `layout`.
 import { type ApprovedDisk, checkIdentity } from '../model/approved-disk.ts'
-import { chooseDisks, describe, refuseMisfit, refuseUnusable } from '../model/choose-disk.ts'
+import { chooseDisks, describe, refuseMisfit } from '../model/choose-disk.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { Layout, LayoutDisk } from '../model/layout.ts'
@@ -34,7 +34,6 @@ export async function prepare(work: Preparation, signal: AbortSignal): Promise<r
     if (manifest === undefined) throw new Failure('bad-input', `the service sent no order for the image ${image}`)
     const seen = chosen.get(disk.name)
     invariant(seen, 'a disk was chosen for every name, or it was a failure')
-    refuseUnusable(seen)
     refuseMisfit(seen, manifest)
     await tell('disk-chosen', `${describe(seen)} for ${image}: wiping it`)
     signal.throwIfAborted()

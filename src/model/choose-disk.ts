@@ -1,77 +1,49 @@
-// Which disk each name of a layout takes: exactly one must meet its hints, and an image must find it free and of its
-// kind. Pure: the wrong disk must not be written to whatever happens, so this rule is kept where a table of cases can test
-// it, and the plan of a rollout and the agent decide by the same one.
+// Which disk each disk of a setup is: exactly one must meet its hints, and be free. Pure: the wrong disk must not be
+// written to whatever happens, so this rule is kept where a table of cases can test it, and the plan of a rollout and
+// the agent decide by the same one.
 import { Failure } from './failure.ts'
 import { type DiskHint, type DiskIdentity, diskFits } from './host.ts'
 import type { Manifest } from './image.ts'
-import type { LayoutDisk } from './layout.ts'
 
-/** A disk that may be chosen. `notUsable`: why nothing may be written to it now. */
+/** A disk as it was seen; `notUsable` says why nothing may be written to it now. */
 export type Candidate = DiskIdentity & { readonly sectorBytes: number; readonly notUsable?: string | undefined }
 
+/** A disk of the setup: its name there, and what it must be. */
+export type WantedDisk = { readonly name: string; readonly hints: readonly DiskHint[] }
+
 /**
- * The disk of each name of the layout. Names with hints choose among all disks, then a name without takes the one that is
- * left. Throws Failure `disk-none` or `disk-ambiguous` (both say what was seen and why each did not fit, or who wants the
- * same disk).
+ * Gives each name the one disk that meets every hint of its own and is no other name's. What a setup puts on a disk never
+ * decides between two that fit: a disk that is in use is refused, not passed over. Throws Failure `disk-none` or
+ * `disk-ambiguous`; both say what was seen and why each did not fit.
  */
 export function chooseDisks<D extends Candidate>(
   disks: readonly D[],
-  wanted: readonly Pick<LayoutDisk, 'name' | 'hints'>[],
+  wanted: readonly WantedDisk[],
 ): ReadonlyMap<string, D> {
   const chosen = new Map<string, D>()
-  const takerOf = (disk: D) => [...chosen].find(([, taken]) => taken === disk)?.[0]
-  for (const { name, hints } of wanted.filter((one) => one.hints.length > 0)) {
-    const disk = theOne(
-      disks.filter((one) => diskFits(one, hints)),
-      {
-        several: `meet the hints of disk \`${name}\``,
-        none: `no disk meets the hints of disk \`${name}\``,
-        unfit: disks.flatMap((one) => (diskFits(one, hints) ? [] : `${describe(one)}: ${unmetHints(one, hints)}`)),
-      },
-    )
-    const other = takerOf(disk)
-    if (other !== undefined) {
-      throw new Failure('disk-ambiguous', `disk \`${other}\` and disk \`${name}\` both take ${describe(disk)}`)
+  const isFree = (disk: D) => ![...chosen.values()].includes(disk)
+  for (let open = [...wanted]; open.length > 0; open = open.filter(({ name }) => !chosen.has(name))) {
+    const candidates = open.map((one) => ({
+      one,
+      fitting: disks.filter((disk) => isFree(disk) && diskFits(disk, one.hints)),
+    }))
+    const none = candidates.find(({ fitting }) => fitting.length === 0)
+    if (none !== undefined) throw noDisk(disks, none.one, chosen)
+    // A name that only one disk fits takes it from the others, who may then have one left each.
+    const sure = candidates.find(({ fitting }) => fitting.length === 1)
+    const [first] = candidates
+    if (sure?.fitting[0] === undefined) {
+      throw first === undefined ? new Error('no disk is wanted') : severalDisks(disks, first.one, first.fitting)
     }
-    chosen.set(name, disk)
+    chosen.set(sure.one.name, sure.fitting[0])
   }
-  for (const { name } of wanted.filter((one) => one.hints.length === 0)) {
-    const left = disks.filter((disk) => takerOf(disk) === undefined)
-    const unfit = disks.flatMap((disk) => {
-      const taker = takerOf(disk)
-      return taker === undefined ? [] : `${describe(disk)}: taken by disk \`${taker}\``
-    })
-    const free = `left for disk \`${name}\`, which has no hints`
-    chosen.set(name, theOne(left, { several: `are ${free}`, none: `no disk is ${free}`, unfit }))
+  for (const { name } of wanted) {
+    const disk = chosen.get(name)
+    if (disk?.notUsable === undefined) continue
+    const sentence = `the one disk for \`${name}\`, ${describe(disk)}, cannot be used: ${disk.notUsable}`
+    throw new Failure('disk-none', sentence)
   }
   return chosen
-}
-
-/**
- * What an image needs never decides between two disks that fit: a disk that is in use is refused later, not passed over
- * here. `unfit`: the other disks, each with why it is not meant.
- */
-function theOne<D extends Candidate>(
-  fitting: readonly D[],
-  { several, none, unfit }: { readonly several: string; readonly none: string; readonly unfit: readonly string[] },
-): D {
-  const [disk, another] = fitting
-  if (disk === undefined) throw new Failure('disk-none', `${none}; seen: ${unfit.join('; ') || 'no disk at all'}`)
-  if (another === undefined) return disk
-  throw new Failure(
-    'disk-ambiguous',
-    `${fitting.length} disks ${several}: ${fitting.map(describe).join('; ')}` +
-      (unfit.length > 0 ? `; not these: ${unfit.join('; ')}` : ''),
-  )
-}
-
-/** Throws Failure `disk-none` when nothing may be written to the chosen disk. */
-export function refuseUnusable(disk: Candidate): void {
-  if (disk.notUsable === undefined) return
-  throw new Failure(
-    'disk-none',
-    `the one disk that meets the hints, ${describe(disk)}, cannot be used: ${disk.notUsable}`,
-  )
 }
 
 /**
@@ -81,7 +53,7 @@ export function refuseUnusable(disk: Candidate): void {
 export function refuseMisfit(disk: Candidate, image: Pick<Manifest, 'sizeBytes' | 'sectorBytes'>): void {
   if (disk.sectorBytes !== image.sectorBytes) {
     const why = `it has sectors of ${disk.sectorBytes} bytes, and the image's partition table assumes ${image.sectorBytes}`
-    throw new Failure('disk-none', `the one disk that meets the hints, ${describe(disk)}, cannot be used: ${why}`)
+    throw new Failure('disk-none', `${describe(disk)} cannot be used: ${why}`)
   }
   if (image.sizeBytes > disk.sizeBytes) {
     throw new Failure(
@@ -91,13 +63,40 @@ export function refuseMisfit(disk: Candidate, image: Pick<Manifest, 'sizeBytes' 
   }
 }
 
-function unmetHints(disk: DiskIdentity, hints: readonly DiskHint[]): string {
+function noDisk(
+  disks: readonly Candidate[],
+  { name, hints }: WantedDisk,
+  chosen: ReadonlyMap<string, Candidate>,
+): Failure {
+  const seen = disks.map((disk) => {
+    const [taker] = [...chosen].find(([, other]) => other === disk) ?? []
+    return `${describe(disk)}: ${taker === undefined ? unmetHints(disk, hints) : `taken by \`${taker}\``}`
+  })
+  const sentence = `no disk meets the setup's hints for \`${name}\`; seen: ${seen.join('; ') || 'no disk at all'}`
+  return new Failure('disk-none', sentence)
+}
+
+function severalDisks(
+  disks: readonly Candidate[],
+  { name, hints }: WantedDisk,
+  fitting: readonly Candidate[],
+): Failure {
+  const others = disks.filter((one) => !diskFits(one, hints))
+  const rest = others.map((one) => `${describe(one)}: ${unmetHints(one, hints)}`)
+  return new Failure(
+    'disk-ambiguous',
+    `${fitting.length} disks meet the setup's ${hints.length} hints for \`${name}\`: ${fitting.map(describe).join('; ')}` +
+      (rest.length > 0 ? `; not these: ${rest.join('; ')}` : ''),
+  )
+}
+
+function unmetHints(disk: Candidate, hints: readonly DiskHint[]): string {
   const unmet = hints.filter((hint) => !diskFits(disk, [hint]))
   return `not ${unmet.map((hint) => `${hint.property} ${hint.operator} ${hint.value}`).join(', not ')}`
 }
 
 /** One disk in words, with all that a hint can name. */
-export function describe(disk: DiskIdentity): string {
+export function describe(disk: Candidate): string {
   const words = [
     `${disk.sizeBytes} bytes`,
     disk.rotational ? 'rotational' : 'not rotational',

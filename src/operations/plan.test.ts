@@ -100,7 +100,9 @@ test('hosts whose disks do not fit are refused together, each with what was seen
   ])
   await expect(control.startRollout({ nodeset: 'n[1-3]', setup: 'demo' }, admin)).rejects.toMatchObject({
     code: 'disk-ambiguous',
-    message: expect.stringMatching(/^n\[1-2\]: 2 disks are left for disk `system`.*\/dev\/vda.*\/dev\/vdb[^;]*$/),
+    message: expect.stringMatching(
+      /^n\[1-2\]: 2 disks meet the setup's 0 hints for `system`.*\/dev\/vda.*\/dev\/vdb[^;]*$/,
+    ),
   })
   expect((await control.listRollouts({}, admin)).rollouts).toEqual([])
   // The disk was taken out since.
