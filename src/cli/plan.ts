@@ -2,8 +2,10 @@
 // code is that of the first refusal.
 import { failureMeanings } from '../contract/failures.ts'
 import type { PlanHostView, RolloutPlanView } from '../contract/setup-types.ts'
-import { moment, plain, size } from './output.ts'
-import { type Session, tableOr } from './session.ts'
+import type { FailureReport } from '../contract/types.ts'
+import { foldNodeset } from '../lib/nodeset.ts'
+import { moment, plain, size, table } from './output.ts'
+import type { Session } from './session.ts'
 
 type Order = Parameters<Session['control']['planRollout']>[0]
 
@@ -14,35 +16,52 @@ export async function showPlan({ control, show }: Session, order: Order): Promis
   if (refusal) process.exitCode = failureMeanings[refusal.code].exit
 }
 
-/** A table of the disks, then what is wrong, with what to do about it. */
+/** A table of the disks, then what is wrong, with what to do about it; hosts of whom the same is told stand together. */
 export function planInWords(plan: RolloutPlanView): string {
   const refused = plan.hosts.filter(({ refusals }) => refusals.length > 0)
-  const notes = plan.hosts.flatMap((one) => one.warnings.map((warning) => `${one.host}  note: ${warning}`))
+  const notes = together(plan.hosts.flatMap(({ host, warnings }) => warnings.map((text) => ({ host, text }))))
+  const refusals = together(
+    refused.flatMap(({ host, refusals }) =>
+      refusals.map(({ code, message }) => ({ host, text: message.join(': '), code })),
+    ),
+  )
+  const disks = plan.hosts.flatMap(rows)
   const end = plan.canStart
-    ? `can start on ${plan.hosts.length} hosts`
-    : `cannot start: ${refused.length} of ${plan.hosts.length} hosts are refused`
+    ? `it can start, on ${plan.hosts.length} hosts`
+    : `it cannot start: ${refused.length} of ${plan.hosts.length} hosts are refused`
   return [
     `plan of ${plan.setup} with ${plan.images.join(', ')}`,
-    '',
-    tableOr('no hosts', ['host', 'name', 'takes', 'identity', 'proven before', 'seen'], plan.hosts.flatMap(rows)),
-    '',
+    ...(disks.length === 0
+      ? []
+      : ['', table(['host', 'name', 'takes', 'identity', 'proven before', 'seen'], disks), '']),
     ...plan.warnings.map((warning) => `note: ${plain(warning)}`),
-    ...notes.map(plain),
-    ...refused.flatMap(({ host, refusals }) =>
-      refusals.flatMap(({ code, message }) => [
-        plain(`${host}  refused: ${message.join(': ')}`),
-        `    ${failureMeanings[code].remedy} [${code}]`,
-      ]),
-    ),
+    ...notes.map(({ hosts, text }) => `${hosts}: note: ${plain(text)}`),
+    ...refusals.flatMap(({ hosts, text, code = 'internal' }) => [
+      `${hosts}: refused: ${plain(text)}`,
+      `    ${failureMeanings[code].remedy} [${code}]`,
+    ]),
     end,
   ].join('\n')
 }
 
+type Told = { readonly host: string; readonly text: string; readonly code?: FailureReport['code'] }
+
+/** What is told of several hosts, once, with their nodeset. */
+function together(told: readonly Told[]): (Omit<Told, 'host'> & { readonly hosts: string })[] {
+  const groups = Map.groupBy(told, ({ text, code }) => `${code ?? ''} ${text}`)
+  return [...groups.values()].flatMap((group) => {
+    const [first] = group
+    if (first === undefined) return []
+    const { host: _, ...same } = first
+    return [{ ...same, hosts: foldNodeset(group.map(({ host }) => host)) }]
+  })
+}
+
 const provenBefore = { first: 'no disk was', approved: 'yes', new: 'NO, another was' } as const
 
+/** A row a disk; of a host that was never seen there is nothing to show. */
 function rows({ host, inventoryAt, disks }: PlanHostView): string[][] {
   const seen = inventoryAt === undefined ? '' : moment(inventoryAt)
-  if (disks.length === 0) return [[host, '', '', '', '', seen]]
   return disks.map(({ name, disk, standing }) => {
     const identity = [disk.model, disk.serial && `serial ${disk.serial}`, disk.wwn && `wwn ${disk.wwn}`]
     const takes = `${disk.path}, ${size(disk.sizeBytes)}`

@@ -21,13 +21,13 @@ test('a size, an image and a partition that is gone are told in their places', (
   const before = disk(`${root}<partition size="1GiB"><swap/></partition>`)
   const after = disk('<partition size="4GiB"><image>a:2</image></partition>')
   expect(diff(before, after)).toEqual([
-    { kind: 'changed', subject: 'system:1', what: 'size', from: '2147483648 bytes', to: '4294967296 bytes' },
+    { kind: 'changed', subject: 'system:1', what: 'size', from: '2 GiB', to: '4 GiB' },
     { kind: 'changed', subject: 'system:1', what: 'image', from: 'a:1', to: 'a:2' },
     {
       kind: 'removed',
       subject: 'system:2',
       what: 'all of it',
-      from: 'size 1073741824 bytes, type linux, content swap',
+      from: 'size 1 GiB, type linux, content swap',
     },
   ])
 })

@@ -1,5 +1,6 @@
 // What differs between two setups in what they bring about: places, images, sizes, what is done afterwards. White space,
 // comments, the order of attributes and defaults that are written out make no difference.
+import type { DiskHint } from './host.ts'
 import { type Content, type Layout, placesOf, type Size } from './layout.ts'
 import type { Setup } from './setup.ts'
 
@@ -102,7 +103,7 @@ function layoutFacts(layout: Layout): [string, Values][] {
     [
       `disk ${disk.name}`,
       {
-        hints: disk.hints.map(({ property, operator, value }) => `${property} ${operator} ${value}`).join(' and '),
+        hints: disk.hints.map(hintInWords).join(' and '),
         erase: disk.erase === 'none' ? undefined : disk.erase,
         table: disk.table,
         ...contents.get(disk.name),
@@ -112,7 +113,7 @@ function layoutFacts(layout: Layout): [string, Values][] {
       `${disk.name}:${partition.number}`,
       {
         size: sizeInWords(partition),
-        start: partition.startBytes,
+        start: partition.startBytes === undefined ? undefined : bytesInWords(partition.startBytes),
         type: partition.type,
         label: partition.label,
         uuid: partition.uuid,
@@ -146,7 +147,18 @@ function contentFacts(content: Content): Values {
 
 function sizeInWords({ sizeBytes, sizePercent }: Size): string {
   if (sizePercent !== undefined) return `${sizePercent} %`
-  return sizeBytes === undefined ? 'all that is left' : `${sizeBytes} bytes`
+  return sizeBytes === undefined ? 'all that is left' : bytesInWords(sizeBytes)
+}
+
+/** In the largest unit that says it exactly. */
+function bytesInWords(bytes: number): string {
+  const unit = (['GiB', 'MiB', 'KiB'] as const).find((_, index) => bytes > 0 && bytes % 1024 ** (3 - index) === 0)
+  const exponent = unit === undefined ? 0 : { GiB: 3, MiB: 2, KiB: 1 }[unit]
+  return `${bytes / 1024 ** exponent} ${unit ?? 'bytes'}`
+}
+
+function hintInWords({ property, operator, value }: DiskHint): string {
+  return `${property} ${operator} ${property === 'size' ? bytesInWords(Number(value)) : value}`
 }
 
 function postInstallFacts(postInstall: NonNullable<Setup['postInstall']>): Record<string, Values> {
