@@ -216,3 +216,20 @@ test('another disk than the proven one is refused until it is accepted, and is t
     { name: 'system', sizeBytes: vda.sizeBytes, serial: 'Z9' },
   ])
 })
+
+test('a host that has lost its address since the plan ends its deployment with the reason', async () => {
+  await put(`${whole}<post-install><network mode="static" prefix="24"/></post-install>`)
+  const { rollout } = await control.startRollout({ nodeset: 'n1', setup: 'demo' }, admin)
+  const id = rollout.deployments[0]?.id ?? 0
+  await control.changeHost({ name: 'n1', interfaces: [{ mac: '52:54:00:00:00:01' }] }, admin)
+  const token = await armDeployment(world, id)
+  const registration = { host: 'n1', agent: '11111111-1111-4111-8111-111111111111', agentVersion: '1' }
+  const { instructions } = await service.registerHost({ ...registration, inventory: exampleInventory }, bearer(token))
+  expect(instructions).toMatchObject({ action: 'stop', reason: 'deployment 1 of n1 is failed' })
+  expect((await control.getDeployment({ deployment: id }, admin)).deployment).toMatchObject({
+    state: 'failed',
+    failedStep: 'inventory',
+    failure: { code: 'bad-input', message: [expect.stringMatching(/no ip of the host/)] },
+  })
+  expect((await control.listBoot({ nodeset: 'n1' }, admin)).records).toMatchObject([{ target: 'local' }])
+})

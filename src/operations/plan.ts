@@ -270,7 +270,13 @@ export function refuseImpossible(plan: Plan): void {
   }
   const [first] = all
   if (first === undefined) return
-  const told = [...hostsBy].slice(0, toldMax).map(([sentence, hosts]) => `${foldNodeset(hosts)}: ${sentence}`)
+  const told = [...hostsBy].slice(0, toldMax).map(([sentence, hosts]) => `${someOf(hosts)}: ${sentence}`)
   const more = hostsBy.size > toldMax ? [`and ${hostsBy.size - toldMax} more: plan it to see them all`] : []
   throw new Failure(first.refusal.code, [...told, ...more].join('; '), { at: 'nodeset' })
+}
+
+/** Hosts in a few words, however they are called. */
+function someOf(hosts: readonly string[]): string {
+  const nodeset = foldNodeset(hosts)
+  return nodeset.length <= 200 ? nodeset : `${hosts.length} hosts (${nodeset.slice(0, 200)}...)`
 }

@@ -2,7 +2,7 @@
 // late, twice or out of order change nothing; the answer then tells the agent to stop.
 import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Disk, Inventory, Proof } from '../contract/types.ts'
+import type { Disk, FailureReport, Inventory, Proof } from '../contract/types.ts'
 import type { Instructions, Work } from '../contract/work-types.ts'
 import { approveDisk, approvedDisksOf } from '../db/approved-disks.ts'
 import { releaseBootRecord } from '../db/boot.ts'
@@ -24,6 +24,7 @@ import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import { type ApprovedDisk, isApproved } from '../model/approved-disk.ts'
 import { chooseDisks } from '../model/choose-disk.ts'
+import type { DeploymentStep } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
@@ -34,7 +35,7 @@ import { attemptToken, sessionKey } from '../model/token.ts'
 import { fillPostInstall, type TemplateHost } from './post-install.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
 import { trackOf } from './transfers.ts'
-import { layoutView, present } from './views.ts'
+import { failureReport, layoutView, present } from './views.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -49,7 +50,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
   return {
     async registerHost(input, caller) {
       const { row, sessionKey } = await registerHost(world, input, caller)
-      const { instructions, remark } = await instructionsFor(world, row, orders)
+      const { instructions, remark } = await instructionsOrEnd(world, row, orders)
       if (remark !== undefined) await event(row, 'engine-changed', remark)
       return { deployment: row.id, sessionKey, instructions }
     },
@@ -80,13 +81,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
     async reportFailure({ deployment, step, code, message, log }, caller) {
       const row = await admit(world, deployment, caller)
       if (row.state !== 'deploying') return {}
-      const failure = JSON.stringify({ code, message })
-      await db.transaction().execute(async (tx) => {
-        if (!(await moveDeployment(tx, row, 'failed', { failure, failed_step: step, log }, now()))) return
-        await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
-        const text = `${step} failed: ${message.join(': ')}`
-        await addEvent(tx, { source: 'agent', kind: 'failed', text, ...about(row) }, now())
-      })
+      await fail(world, row, { source: 'agent', step, code, message, log })
       return {}
     },
 
@@ -209,6 +204,35 @@ async function registerHost(
   const key = sessionKey(keyring, armed(row))
   invariant(key, 'a registered deployment has a nonce and an agent')
   return { row, sessionKey: key.reveal() }
+}
+
+type Ending = { readonly source: 'agent' | 'service'; readonly step: DeploymentStep; readonly log?: string }
+
+/** Ends a deployment that cannot go on, if it is still as it was read. */
+async function fail(
+  { db, now }: World,
+  row: NamedDeployment,
+  { source, step, code, message, log }: FailureReport & Ending,
+): Promise<void> {
+  const failure = JSON.stringify({ code, message })
+  await db.transaction().execute(async (tx) => {
+    const change = { failure, failed_step: step, ...(log === undefined ? {} : { log }) }
+    if (!(await moveDeployment(tx, row, 'failed', change, now()))) return
+    await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
+    const text = `${step} failed: ${message.join(': ')}`
+    await addEvent(tx, { source, kind: 'failed', text, ...about(row) }, now())
+  })
+}
+
+/** A host that was changed since the plan may lack what the setup needs: then the deployment ends, and the agent is told. */
+async function instructionsOrEnd(world: World, row: NamedDeployment, orders: TransferOrders) {
+  try {
+    return await instructionsFor(world, row, orders)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    await fail(world, row, { source: 'service', step: 'inventory', ...failureReport(error) })
+    return { instructions: { ...stop(await findDeployment(world.db, row.id)), reportEveryMs }, remark: undefined }
+  }
 }
 
 async function postInstallFor(
