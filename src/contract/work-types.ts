@@ -3,7 +3,17 @@ import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
 import { redeployModes } from '../model/layout.ts'
 import { layout, postInstall } from './layout-types.ts'
-import { bytes, hostName, id, imageReference, label, networkInterface, sha256, transferOrder, words } from './types.ts'
+import {
+  approvedDisk,
+  hostName,
+  id,
+  imageReference,
+  label,
+  networkInterface,
+  sha256,
+  transferOrder,
+  words,
+} from './types.ts'
 
 /** One image of the setup, and how it is fetched. */
 export const imageOrder = Type.Object(
@@ -17,18 +27,6 @@ export const imageOrder = Type.Object(
   { title: 'ImageOrder' },
 )
 export type ImageOrder = Static<typeof imageOrder>
-
-/** A disk that a deployment of the host has proven, under the name that its layout gave it. */
-const approvedDisk = Type.Object(
-  {
-    name: label,
-    sizeBytes: bytes,
-    model: Type.Optional(label),
-    serial: Type.Optional(label),
-    wwn: Type.Optional(label),
-  },
-  { title: 'ApprovedDisk' },
-)
 
 export const work = Type.Object(
   {

@@ -37,6 +37,8 @@ test('an image larger than the place that is made for it is found without any di
     '`system:1`: image a:1 has 4294967297 bytes, and the place has 4294967296: make it larger',
   )
   expect(problemOf(partitioned('<image>a:1</image>', 'grow'), image)).toBeUndefined()
+  const tar = { kind: 'tar', sizeBytes: 5 * gib }
+  expect(problemOf(partitioned(unpacked), tar)).toMatch(/`system:1`: image a:1 takes 5368709120 bytes/)
 })
 
 const disk = { path: '/dev/sda', sizeBytes: 8 * gib, sectorBytes: 512, rotational: false }

@@ -49,8 +49,10 @@ function kindProblem(layout: Layout, place: string, content: Content, image: Kno
 }
 
 function sizeProblem(size: Size | undefined, content: Content, image: KnownImage): string | undefined {
-  if (content.kind !== 'image' || size?.sizeBytes === undefined || image.sizeBytes <= size.sizeBytes) return undefined
-  return `has ${image.sizeBytes} bytes, and the place has ${size.sizeBytes}: make it larger`
+  if (size?.sizeBytes === undefined || image.sizeBytes <= size.sizeBytes) return undefined
+  // The size of a tar is that of its files.
+  const what = content.kind === 'filesystem' ? 'takes' : 'has'
+  return `${what} ${image.sizeBytes} bytes, and the place has ${size.sizeBytes}: make it larger`
 }
 
 function sizeOf(layout: Layout, place: string): Size | undefined {
@@ -92,7 +94,8 @@ function bytesNeeded(
   let end = tableBytes
   for (const partition of partitions) {
     const { content, sizeBytes, sizePercent, startBytes } = partition
-    const image = content.kind === 'image' ? images.get(content.image)?.sizeBytes : undefined
+    const name = imageOf(content)
+    const image = name === undefined ? undefined : images.get(name)?.sizeBytes
     const share = sizePercent === undefined ? 0 : Math.floor((disk.sizeBytes * sizePercent) / 100)
     const begin = startBytes ?? Math.ceil(end / mib) * mib
     end = begin + (sizeBytes ?? Math.max(share, image ?? 0))

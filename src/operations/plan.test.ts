@@ -211,7 +211,9 @@ test('another disk than the proven one is refused until it is accepted, and is t
   await second.prove()
 
   const third = await deploy('n1', [other])
-  expect(third.work?.approvedDisks).toEqual([
+  const { host } = await control.getHost({ name: 'n1' }, admin)
+  expect(third.work?.approvedDisks).toEqual(host.approvedDisks)
+  expect(host.approvedDisks).toEqual([
     { name: 'system', sizeBytes: vda.sizeBytes, serial: 'A1' },
     { name: 'system', sizeBytes: vda.sizeBytes, serial: 'Z9' },
   ])

@@ -11,6 +11,7 @@ import type {
   RolloutView,
   TaskView,
 } from '../contract/types.ts'
+import { approvedDisksOf } from '../db/approved-disks.ts'
 import { bootRecordsOf } from '../db/boot.ts'
 import {
   deploymentsOf,
@@ -66,11 +67,12 @@ export function siteView(site: Awaited<ReturnType<typeof listSites>>[number]): S
 /** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
 export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostView[]> {
   const ids = hosts.map((host) => host.id)
-  const [interfaces, methods, records, inventories, deployments] = [
+  const [interfaces, methods, records, inventories, approved, deployments] = [
     await interfacesOf(db, ids),
     await powerMethodsOf(db, ids),
     await bootRecordsOf(db, ids),
     await inventoriesOf(db, ids),
+    await approvedDisksOf(db, ids),
     await newestDeployments(db, ids),
   ]
   return hosts.map((host) => {
@@ -94,6 +96,7 @@ export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostVie
       bootTarget: record?.target ?? 'local',
       defaultTarget: record?.default_target ?? 'local',
       ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
+      ...present({ approvedDisks: approved.get(host.id)?.map((disk) => present(disk)) }),
       ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
     }
   })
