@@ -154,7 +154,9 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const buffers = createBuffers(lanes)
     const { zeros } = buffers
     const tell = (kind: string, text: string) => reporter.event(kind, text)
-    const places = await prepare({ look, layout: readLayout(work.layout), manifests, zeros, tell }, signal)
+    const approved = work.approvedDisks
+    const preparation = { look, layout: readLayout(work.layout), approved, manifests, zeros, tell }
+    const places = await prepare(preparation, signal)
     reporter.countBy(() => sumCounts(brought))
     await bringAll(deployment, { origin, lanes, buffers, manifests, places, brought }, signal)
     await makeBootable(deployment, brought, signal)

@@ -12,6 +12,7 @@ import { addImageCommands } from './images.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
 import { addProfileCommands } from './profiles.ts'
+import { addScriptCommands } from './scripts.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
 import { addSiteCommands } from './sites.ts'
@@ -46,6 +47,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addSiteCommands(program, open)
   addImageCommands(program, open)
   addSetupCommands(program, open)
+  addScriptCommands(program, open)
   addBootCommands(program, open)
   addProfileCommands(program, open)
   addPowerCommands(program, open)

@@ -2,6 +2,8 @@
 import { Type } from 'typebox'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
 import { operation, type Port } from './operation.ts'
+import { rolloutPlan } from './setup-types.ts'
+import { setupOperations } from './setups.ts'
 import { site, swarm } from './swarm-types.ts'
 import {
   bootTarget,
@@ -22,7 +24,6 @@ import {
   rateLimit,
   rollout,
   setupReference,
-  setupView,
   task,
   transferEngine,
 } from './types.ts'
@@ -38,7 +39,19 @@ const hostFields = {
 
 const siteName = Type.String({ minLength: 1, maxLength: 190 })
 
-const setupXml = Type.String({ minLength: 1, maxLength: 262_144, description: 'The setup document' })
+/** Which hosts become what, and what of the plan's checks the caller has decided already. */
+const rolloutFields = {
+  nodeset,
+  setup: Type.Optional(setupReference),
+  /** No more hosts than this, whatever the nodeset turns out to be. */
+  max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+  acceptNewDisk: Type.Optional(
+    Type.Boolean({ description: 'Disks may be overwritten that no deployment of their host has proven before' }),
+  ),
+  ignoreInventory: Type.Optional(
+    Type.Boolean({ description: 'What is known of disks and firmware is out of date: only the agents look' }),
+  ),
+}
 
 export const controlOperations = {
   getStatus: operation({
@@ -131,38 +144,7 @@ export const controlOperations = {
     failures: [],
   }),
 
-  putSetup: operation({
-    summary: 'Stores a setup document as the next version of its name',
-    access: 'admin',
-    rest: { method: 'POST', path: '/setups' },
-    input: Type.Object({ xml: setupXml }),
-    output: Type.Object({ setup: setupView }),
-    failures: ['setup-invalid', 'unknown-image'],
-  }),
-  validateSetup: operation({
-    summary: 'Checks a setup document and stores nothing',
-    access: 'admin',
-    rest: { method: 'POST', path: '/setups/validate' },
-    input: Type.Object({ xml: setupXml }),
-    output: Type.Object({ name: Type.String(), images: Type.Array(imageReference) }),
-    failures: ['setup-invalid'],
-  }),
-  getSetup: operation({
-    summary: 'The document of a setup, its newest version unless one is named',
-    access: 'admin',
-    rest: { method: 'GET', path: '/setups/{reference}' },
-    input: Type.Object({ reference: setupReference }),
-    output: Type.Object({ setup: setupView, xml: setupXml }),
-    failures: ['unknown-setup'],
-  }),
-  listSetups: operation({
-    summary: 'Setups, each in its newest version',
-    access: 'admin',
-    rest: { method: 'GET', path: '/setups' },
-    input: Type.Object({}),
-    output: Type.Object({ setups: Type.Array(setupView) }),
-    failures: [],
-  }),
+  ...setupOperations,
 
   publishImage: operation({
     summary: 'Starts to import an image file that the service can read; watch the task that it returns',
@@ -274,16 +256,33 @@ export const controlOperations = {
     access: 'admin',
     rest: { method: 'POST', path: '/rollouts' },
     input: Type.Object({
-      nodeset,
-      setup: Type.Optional(setupReference),
+      ...rolloutFields,
       engine: Type.Optional(transferEngine),
       egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
       ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
-      /** No more hosts than this, whatever the nodeset turns out to be. */
-      max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
     }),
     output: Type.Object({ rollout }),
-    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'no-power-method', 'wrong-state'],
+    failures: [
+      'unknown-host',
+      'unknown-setup',
+      'unknown-image',
+      'unknown-script',
+      'no-power-method',
+      'wrong-state',
+      'setup-invalid',
+      'disk-none',
+      'disk-ambiguous',
+      'disk-changed',
+      'image-too-large',
+    ],
+  }),
+  planRollout: operation({
+    summary: 'What startRollout would do to each host, and what would keep it from starting; starts nothing',
+    access: 'admin',
+    rest: { method: 'POST', path: '/rollouts/plan' },
+    input: Type.Object(rolloutFields),
+    output: Type.Object({ plan: rolloutPlan }),
+    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'unknown-script', 'setup-invalid'],
   }),
   getRollout: operation({
     summary: 'A rollout with the deployment of each host',

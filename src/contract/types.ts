@@ -150,6 +150,18 @@ export const inventory = Type.Object(
 )
 export type Inventory = Static<typeof inventory>
 
+/** A disk that a deployment of the host has proven, under the name that its layout gave it. */
+export const approvedDisk = Type.Object(
+  {
+    name: label,
+    sizeBytes: bytes,
+    model: Type.Optional(label),
+    serial: Type.Optional(label),
+    wwn: Type.Optional(label),
+  },
+  { title: 'ApprovedDisk' },
+)
+
 export const host = Type.Object(
   {
     name: hostName,
@@ -163,6 +175,14 @@ export const host = Type.Object(
     defaultTarget: bootTarget,
     inventory: Type.Optional(inventory),
     inventoryAt: Type.Optional(dateTime),
+    approvedDisks: Type.Optional(
+      Type.Array(approvedDisk, {
+        // An empty list and none are the same to some readers of XML.
+        minItems: 1,
+        maxItems: 64,
+        description: 'The disks that deployments have proven: no other is overwritten without acceptNewDisk',
+      }),
+    ),
     deployment: Type.Optional(id),
     deploymentState: Type.Optional(deploymentState),
   },

@@ -33,6 +33,7 @@ export async function addRollout(
     readonly images: readonly [RolloutImage, ...RolloutImage[]]
     readonly hostIds: readonly number[]
     readonly policy: TransferPolicy
+    readonly acceptNewDisk?: boolean | undefined
   },
   now: number,
 ): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
@@ -46,6 +47,7 @@ export async function addRollout(
       egress_bytes_per_second: egressBytesPerSecond ?? null,
       ingress_bytes_per_second: ingressBytesPerSecond ?? null,
       linger_seconds: lingerSeconds,
+      accept_new_disk: rollout.acceptNewDisk ? 1 : 0,
     })
     .executeTakeFirstOrThrow()
   const rolloutId = Number(row.insertId)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Kysely } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { approveDisk, approvedDisksOf } from './approved-disks.ts'
 import { bootByMac } from './boot.ts'
 import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
 import { addEvent, listEvents } from './events.ts'
@@ -72,6 +73,7 @@ test('a database of the first release comes forward with all that is in it, and 
       egress_bytes_per_second: null,
       ingress_bytes_per_second: null,
       linger_seconds: null,
+      accept_new_disk: null,
     })
     expect(await bootByMac(db, '52:54:00:00:00:01')).toMatchObject({
       record: { target: 'scout', defaultTarget: 'local', isOnce: false, askedAt: null },
@@ -90,6 +92,41 @@ test('a database of the first release comes forward with all that is in it, and 
   }
   // A second start finds nothing more to do.
   await (await openDatabase(path)).destroy()
+})
+
+test('the disk that the newest deployment of a host has proven may be overwritten after the upgrade', async () => {
+  const path = join(folder, 'hades.db')
+  await writeFirstRelease(path)
+  const old = new Kysely<Record<string, Record<string, unknown>>>({ dialect: sqliteDialect(path) })
+  const [first] = await old.selectFrom('deployments').selectAll().execute()
+  const proof = (diskSerial: string) => JSON.stringify({ diskPath: '/dev/sda', diskSizeBytes: 5, diskSerial })
+  for (const [id, serial] of [
+    [2, 'OLD'],
+    [3, 'A1'],
+  ] as const) {
+    const row = { ...first, id, state: 'done', ended_at: id, proof: proof(serial) }
+    await old.insertInto('deployments').values(row).execute()
+  }
+  await old.destroy()
+  const db = await openDatabase(path)
+  try {
+    expect(await approvedDisksOf(db, [1])).toEqual(new Map([[1, [{ name: 'system', sizeBytes: 5, serial: 'A1' }]]]))
+  } finally {
+    await db.destroy()
+  }
+})
+
+test('no host remembers more disks than the newest 64', async () => {
+  const db = await openDatabase(':memory:')
+  try {
+    const host = { name: 'n1', loader: 'auto', defaultTarget: 'local', interfaces: [], powerMethods: [] } as const
+    const id = await addHost(db, host, 1)
+    for (let i = 0; i < 66; i += 1) await approveDisk(db, id, { name: 'system', sizeBytes: i }, 1)
+    const disks = (await approvedDisksOf(db, [id])).get(id) ?? []
+    expect([disks.length, disks[0]?.sizeBytes, disks.at(-1)?.sizeBytes]).toEqual([64, 2, 65])
+  } finally {
+    await db.destroy()
+  }
 })
 
 test('a database that a newer program has used is refused', async () => {

@@ -12,12 +12,15 @@ export type Schema = {
   interfaces: InterfaceRow
   power_methods: PowerMethodRow
   inventories: InventoryRow
+  approved_disks: ApprovedDiskRow
   images: ImageRow
   setups: SetupRow
   setup_images: SetupImageRow
+  scripts: ScriptRow
   boot_records: BootRecordRow
   rollouts: RolloutRow
   rollout_images: RolloutImageRow
+  rollout_scripts: RolloutScriptRow
   deployments: DeploymentRow
   events: EventRow
   tasks: TaskRow
@@ -59,6 +62,18 @@ export type PowerMethodRow = {
 
 export type InventoryRow = { host_id: number; at: number; json: string }
 
+/** A disk of a host that may be overwritten: one that a deployment has proven, by its name in the layout. */
+export type ApprovedDiskRow = {
+  id: Generated<number>
+  host_id: number
+  name: string
+  size_bytes: number
+  model: string | null
+  serial: string | null
+  wwn: string | null
+  approved_at: number
+}
+
 export type ImageRow = {
   id: Generated<number>
   name: string
@@ -74,6 +89,19 @@ export type SetupRow = { id: Generated<number>; name: string; version: number; x
 
 /** Which images a setup names, so that "who uses it" is one look-up. */
 export type SetupImageRow = { setup_id: number; image_name: string; image_version: string }
+
+/** A script of the library. What name and version stand for is never changed. */
+export type ScriptRow = {
+  id: Generated<number>
+  name: string
+  version: number
+  text: string
+  sha256: string
+  created_at: number
+}
+
+/** What each reference of a setup to the library meant when a rollout began. */
+export type RolloutScriptRow = { rollout_id: number; reference: string; name: string; version: number; sha256: string }
 
 /** What a host boots: one row a host, read at the moment the machine asks. */
 export type BootRecordRow = {
@@ -97,6 +125,8 @@ export type RolloutRow = {
   egress_bytes_per_second: number | null
   ingress_bytes_per_second: number | null
   linger_seconds: number | null
+  /** 1: its hosts may overwrite disks that no deployment has proven before. */
+  accept_new_disk: number | null
 }
 
 /** What a rollout's hosts get, in the order of the setup: what each reference meant when the rollout began. */

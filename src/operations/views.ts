@@ -12,6 +12,7 @@ import type {
   RolloutView,
   TaskView,
 } from '../contract/types.ts'
+import { approvedDisksOf } from '../db/approved-disks.ts'
 import { bootRecordsOf } from '../db/boot.ts'
 import {
   deploymentsOf,
@@ -69,11 +70,12 @@ export function siteView(site: Awaited<ReturnType<typeof listSites>>[number]): S
 /** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
 export async function hostViews(db: Db, hosts: readonly Host[], now: number): Promise<HostView[]> {
   const ids = hosts.map((host) => host.id)
-  const [interfaces, methods, records, inventories, deployments] = [
+  const [interfaces, methods, records, inventories, approved, deployments] = [
     await interfacesOf(db, ids),
     await powerMethodsOf(db, ids),
     await bootRecordsOf(db, ids),
     await inventoriesOf(db, ids),
+    await approvedDisksOf(db, ids),
     await newestDeployments(db, ids),
   ]
   return hosts.map((host) => {
@@ -97,6 +99,7 @@ export async function hostViews(db: Db, hosts: readonly Host[], now: number): Pr
       bootTarget: record ? targetNow(record, now) : 'local',
       defaultTarget: record?.defaultTarget ?? 'local',
       ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
+      ...present({ approvedDisks: approved.get(host.id)?.map((disk) => present(disk)) }),
       ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
     }
   })
