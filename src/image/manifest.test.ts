@@ -59,7 +59,7 @@ test('another digest is refused with both', () => {
 })
 
 test.each<[string, (fields: Record<string, unknown>) => void, string]>([
-  ['format', (m) => (m.format = 2), 'has format 2; this version of HaDeS reads format 1'],
+  ['format', (m) => (m.format = 3), 'has format 3; this version of HaDeS reads formats 1 and 2'],
   ['sizeBytes', (m) => (m.sizeBytes = -1), 'has sizeBytes -1, not a whole number from 1 to'],
   ['a fraction', (m) => (m.sizeBytes = 0.5), 'has sizeBytes 0.5, not a whole number'],
   ['a disk beyond the bound', (m) => (m.sizeBytes = diskBytesMax + 1), 'has sizeBytes'],
