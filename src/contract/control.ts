@@ -1,5 +1,6 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
+import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
 import { site, swarm } from './swarm-types.ts'
 import {
@@ -12,7 +13,6 @@ import {
   host,
   hostName,
   id,
-  image,
   imageReference,
   label,
   loader,
@@ -164,41 +164,7 @@ export const controlOperations = {
     failures: [],
   }),
 
-  publishImage: operation({
-    summary: 'Starts to import an image file that the service can read; watch the task that it returns',
-    access: 'admin',
-    rest: { method: 'POST', path: '/images' },
-    input: Type.Object({
-      reference: imageReference,
-      path: Type.String({ minLength: 1, maxLength: 4000, description: 'Absolute path on the machine of the service' }),
-    }),
-    output: Type.Object({ task }),
-    failures: ['already-exists', 'image-broken'],
-  }),
-  getImage: operation({
-    summary: 'One published image',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({ image }),
-    failures: ['unknown-image'],
-  }),
-  listImages: operation({
-    summary: 'Published images',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images' },
-    input: Type.Object({}),
-    output: Type.Object({ images: Type.Array(image) }),
-    failures: [],
-  }),
-  removeImage: operation({
-    summary: 'Removes an image that no setup and no deployment under way names',
-    access: 'admin',
-    rest: { method: 'DELETE', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({}),
-    failures: ['unknown-image', 'in-use'],
-  }),
+  ...imageOperations,
   getTask: operation({
     summary: 'How far a long operation is, and how it ended',
     access: 'admin',

@@ -47,6 +47,8 @@ export type UpOptions = {
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
+  /** Bytes that all images together may have. */
+  readonly libraryQuota: number | undefined
   readonly loaders: string
   readonly scout: string
   /** A file with one line of authorized_keys for the scout's SSH. */
@@ -81,7 +83,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const world: World = {
       db,
       keyring: folder.keyring,
-      library: await openLibrary(folder.library),
+      library: await openLibrary(folder.library, options.libraryQuota),
       log,
       now: Date.now,
       owner: folder.owner,

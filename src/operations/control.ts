@@ -33,15 +33,15 @@ import { readForms } from '../image/forms.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { allowedIn } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
-import { formatImageReference, parseImageReference } from '../model/image.ts'
+import { formatImageReference } from '../model/image.ts'
 import { imagesOf } from '../model/layout.ts'
 import { parseSetup } from '../model/setup.ts'
-import { publishImage, withdrawImage } from './images.ts'
+import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
 import { swarmHandlers } from './swarm.ts'
 import { version } from './version.ts'
-import { dateTime, deploymentView, eventView, hostViews, imageView, rolloutViews, taskView } from './views.ts'
+import { dateTime, deploymentView, eventView, hostViews, rolloutViews, taskView } from './views.ts'
 import type { World } from './world.ts'
 
 export function controlHandlers(world: World): Handlers<typeof controlOperations> {
@@ -176,25 +176,6 @@ function setupHandlers({ db, now }: World): Some<'putSetup' | 'validateSetup' | 
     },
     async listSetups() {
       return { setups: (await listSetups(db)).map(setupView) }
-    },
-  }
-}
-
-function imageHandlers(world: World): Some<'publishImage' | 'getImage' | 'listImages' | 'removeImage'> {
-  const { db } = world
-  return {
-    async publishImage({ reference, path }) {
-      return { task: taskView(await publishImage(world, parseImageReference(reference), path)) }
-    },
-    async getImage({ reference }) {
-      return { image: imageView(await findImage(db, parseImageReference(reference))) }
-    },
-    async listImages() {
-      return { images: (await listImages(db)).map(imageView) }
-    },
-    async removeImage({ reference }) {
-      await withdrawImage(world, parseImageReference(reference))
-      return {}
     },
   }
 }
