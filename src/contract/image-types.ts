@@ -47,6 +47,7 @@ export const image = Type.Object(
     isProtected: Type.Boolean({ description: 'It cannot be removed until this is taken back' }),
     owner: Type.Optional(owner),
     description: Type.Optional(description),
+    signature: Type.Optional(Type.String({ maxLength: 190, description: 'Ed25519, of the digest, by this service' })),
     volumes: Type.Array(imageVolume, { maxItems: 1024 }),
     archive: Type.Optional(archiveCounts),
   },
@@ -83,6 +84,7 @@ export const imageOperations = {
     input: Type.Object({ reference: imageReference }),
     output: Type.Object({
       image,
+      publicKey: Type.String({ maxLength: 190, description: 'Of this service: what checks the signature' }),
       users: Type.Array(label, { description: 'Setups that name it and deployments under way, in words' }),
     }),
     failures: ['unknown-image'],

@@ -69,6 +69,23 @@ export async function addImage(db: Db, image: Insertable<ImageRow>): Promise<voi
   await db.insertInto('images').values(image).execute()
 }
 
+/** The signature of a digest, by whatever name it has. */
+export async function signatureOf(db: Db, digest: string): Promise<string | undefined> {
+  const signed = db.selectFrom('images').select('signature').where('digest', '=', digest)
+  return (await signed.where('signature', 'is not', null).executeTakeFirst())?.signature ?? undefined
+}
+
+/** Signs every image that has no signature, which are those of a time before there was a key. */
+export async function signImages(db: Db, sign: (digest: string) => string): Promise<void> {
+  for (const { id, digest } of await db.selectFrom('images').selectAll().where('signature', 'is', null).execute()) {
+    await db
+      .updateTable('images')
+      .set({ signature: sign(digest) })
+      .where('id', '=', id)
+      .execute()
+  }
+}
+
 /** Removes the name; true when no other name has the same digest, so that the files may go too. */
 export async function removeImage(db: Db, image: Image): Promise<boolean> {
   await db.deleteFrom('images').where('id', '=', image.id).execute()

@@ -74,6 +74,8 @@ export type ImageRow = {
   description: string | null
   /** What was seen in it when it was imported, as JSON of the contract's `volumes` and `archive`. */
   contents: string | null
+  /** Of the digest, by the key of the service that published it. */
+  signature: string | null
 }
 
 export type SetupRow = { id: Generated<number>; name: string; version: number; xml: string; created_at: number }

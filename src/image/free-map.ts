@@ -27,6 +27,7 @@ export class FreeMap {
   /** Every block that these bytes touch is kept, whoever said otherwise. */
   keep(offset: number, length: number): void {
     const end = Math.min(offset + length, this.#sizeBytes)
+    if (end <= offset) return
     this.#set(Math.floor(offset / blockBytes), Math.ceil(end / blockBytes), false)
   }
 

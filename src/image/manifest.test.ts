@@ -41,6 +41,7 @@ test('no frame takes more of the manifest than its bound allows', () => {
     length: frameStoredBytesMax,
     sha256: hex('a'),
     rawSha256: hex('b'),
+    extents: Array.from({ length: 16 }, () => [1000, 1000] as const),
   }
   const manifest = {
     ...manifestWith([1]),
@@ -51,6 +52,47 @@ test('no frame takes more of the manifest than its bound allows', () => {
   const twice = encodeManifest(manifest).length
   const perFrame = twice - encodeManifest({ ...manifest, frames: manifest.frames.slice(1) }).length
   expect(perFrame * framesMax + twice).toBeLessThan(manifestBytesMax)
+})
+
+test('format 2 says the kind, what is free, and what of a frame is to be written; in one way only', () => {
+  const place = { offset: 0, length: 100 }
+  const extents = [
+    [0, 3],
+    [7, 1017],
+  ] as const
+  const data = { class: 'data', ...place, sha256: hex('a'), rawSha256: hex('b'), extents } as const
+  const frames: ManifestFrame[] = [data, { class: 'free', offset: 100, length: 50 }]
+  const storedBytes = 150 + seekTableBytes(2)
+  const sizes = { sizeBytes: 2 * frameSizeBytes, frameSizeBytes, storedBytes, sectorBytes: 512 } as const
+  const manifest: Manifest = { format: 2, kind: 'partition', ...sizes, frames }
+  const bytes = encodeManifest(manifest)
+  expect(parseManifest(bytes, digestOf(bytes))).toEqual(manifest)
+  const wrong: readonly (readonly [unknown, string])[] = [
+    [[], 'of 0 runs'],
+    [[[0, 1024]], 'that leave nothing out'],
+    [
+      [
+        [0, 3],
+        [3, 1],
+      ],
+      'extents 3, not a whole number from 4',
+    ],
+    [[[0, 1025]], 'extents 1025'],
+    [[[1024, 1]], 'extents 1024'],
+    [[[5, 0]], 'extents 0'],
+    [[[5]], 'not a block and a count'],
+    [Array.from({ length: 17 }, (_, index) => [index * 2, 1]), 'of 17 runs, not 1 to 16'],
+    ['all', 'not a list'],
+  ]
+  for (const [value, words] of wrong) {
+    const fields = JSON.parse(bytes.toString())
+    fields.frames[0].extents = value
+    expect(readingOf(Buffer.from(JSON.stringify(fields)))).toThrow(words)
+  }
+  for (const change of [{ kind: 'iso' }, { kind: undefined }, { format: 1 }]) {
+    const fields = { ...JSON.parse(bytes.toString()), ...change }
+    expect(readingOf(Buffer.from(JSON.stringify(fields)))).toThrow('has kind')
+  }
 })
 
 test('another digest is refused with both', () => {

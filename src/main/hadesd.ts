@@ -13,11 +13,13 @@ import { controlPort } from '../contract/control.ts'
 import { powerPort } from '../contract/power.ts'
 import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
+import { signImages } from '../db/images.ts'
 import { openDatabase } from '../db/open.ts'
 import { startEngine } from '../deploy/engine.ts'
 import { openLibrary } from '../image/library.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import { Failure } from '../model/failure.ts'
+import { signDigest } from '../model/image-signature.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
 import { powerHandlers } from '../operations/power.ts'
@@ -83,6 +85,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const world: World = {
       db,
       keyring: folder.keyring,
+      signingKey: folder.signingKey,
       library: await openLibrary(folder.library, options.libraryQuota),
       log,
       now: Date.now,
@@ -92,6 +95,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
       services: servicesOf(options, folder),
     }
     await failInterruptedTasks(world)
+    if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
     const power = powerHandlers(world)
     // The boot services first: a port that is taken must fail before any machine is switched.
     if (options.address !== undefined) await serveMachines(world, options, options.address, closing)

@@ -16,7 +16,8 @@ export function imageHandlers(world: World): Handlers<typeof imageOperations> {
     },
     async getImage({ reference }) {
       const image = await findImage(db, parseImageReference(reference))
-      return { image: imageView(image), users: await usersOfImage(db, image) }
+      const { publicKey } = world.signingKey
+      return { image: imageView(image), publicKey, users: await usersOfImage(db, image) }
     },
     async listImages({ name }) {
       return { images: (await listImages(db, name)).map(imageView) }

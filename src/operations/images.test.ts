@@ -5,9 +5,11 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Caller } from '../contract/operation.ts'
+import { signatureOf } from '../db/images.ts'
 import { importImage } from '../image/import.ts'
 import { storedImages } from '../image/library.ts'
 import { until } from '../lib/until.ts'
+import { checkSignature } from '../model/image-signature.ts'
 import { controlHandlers } from './control.ts'
 import { openTestWorld, type TestWorld } from './testing.ts'
 
@@ -61,11 +63,12 @@ test('what is said of an image is kept, and its versions are listed by name', as
   expect([image.description, image.owner, image.isProtected]).toEqual(['the one to use', undefined, false])
 })
 
-test('a folder is an image of kind tar, told by what is in it', async () => {
+test('a folder is an image of kind tar, told by what is in it and signed', async () => {
   mkdirSync(join(folder, 'root'))
   writeFileSync(join(folder, 'root', 'file'), 'text')
   await publish('root:1', join(folder, 'root'))
-  const { image, users } = await control().getImage({ reference: 'root:1' }, caller)
+  const { image, users, publicKey } = await control().getImage({ reference: 'root:1' }, caller)
+  checkSignature({ ...image, signature: image.signature, publicKey })
   expect(image).toMatchObject({
     kind: 'tar',
     freeBytes: 0,
@@ -73,6 +76,7 @@ test('a folder is an image of kind tar, told by what is in it', async () => {
     archive: { files: 1, directories: 1, contentBytes: 4 },
   })
   expect(users).toEqual([])
+  expect(await signatureOf(world.db, image.digest)).toBe(image.signature)
 })
 
 test('a protected image is removed only when that is taken back', async () => {

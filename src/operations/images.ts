@@ -23,6 +23,7 @@ import {
 } from '../image/library.ts'
 import { Failure } from '../model/failure.ts'
 import { formatImageReference, type ImageKind, type ImageReference, kindOf } from '../model/image.ts'
+import { signDigest } from '../model/image-signature.ts'
 import { failureReport } from './views.ts'
 import type { World } from './world.ts'
 
@@ -114,6 +115,7 @@ async function work(
         free_bytes: freeBytes,
         owner: owner || null,
         description: description || null,
+        signature: signDigest(world.signingKey, digest),
         contents: JSON.stringify({ volumes, ...(tar && { archive: tar }) }),
       })
       // Whoever collected what has no name did so before it had one.

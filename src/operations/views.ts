@@ -118,7 +118,7 @@ export function imageView(image: Image): ImageView {
     publishedAt: dateTime(image.published_at),
     isProtected: image.is_protected === 1,
     volumes: [],
-    ...present({ owner: image.owner, description: image.description }),
+    ...present({ owner: image.owner, description: image.description, signature: image.signature }),
     ...(image.contents === null ? {} : (JSON.parse(image.contents) as Pick<ImageView, 'volumes' | 'archive'>)),
   }
 }

@@ -1,4 +1,4 @@
-// What is known of an image beside its digest: its kind, its free space, what people say of it, and whether it may go.
+// What is known of an image beside its digest: its kind, its free space, what people say of it, whether it may go, and who signed it.
 import { type Kysely, sql } from 'kysely'
 
 const name = 'varchar(190)'
@@ -20,4 +20,5 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema.alterTable('images').addColumn('owner', name).execute()
   await db.schema.alterTable('images').addColumn('description', sql`text`).execute()
   await db.schema.alterTable('images').addColumn('contents', sql`text`).execute()
+  await db.schema.alterTable('images').addColumn('signature', name).execute()
 }
