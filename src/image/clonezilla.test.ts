@@ -97,6 +97,8 @@ test('folders of Clonezilla that hold several disks, logical volumes or strange 
   writeFileSync(join(image, 'disk'), 'sda')
   writeFileSync(join(image, 'parts'), '../../etc')
   expect(await refused()).toContain('has a file parts that cannot be read')
+  writeFileSync(join(image, 'parts'), 'sda1 sda1')
+  expect(await refused()).toContain('names one thing twice')
   writeFileSync(join(image, 'parts'), 'sda2')
   expect(await refused()).toContain('has no place for sda2')
 })

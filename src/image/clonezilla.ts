@@ -195,6 +195,7 @@ async function words(path: string, name: string): Promise<string[]> {
   const found = (await text(path, name)).split(/\s+/).filter((word) => word !== '')
   const strange = found.find((word) => !/^[a-z0-9]{1,32}$/i.test(word))
   if (strange !== undefined || found.length > partitionsMax) throw broken(`has a file ${name} that cannot be read`)
+  if (new Set(found).size < found.length) throw broken(`has a file ${name} that names one thing twice`)
   return found
 }
 

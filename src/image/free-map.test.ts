@@ -15,7 +15,7 @@ test('what is free and kept is, block by block, what was said last, and never a 
     fc.property(fc.array(range, { maxLength: 12 }), fc.integer({ min: 1, max: 4095 }), (ranges, tail) => {
       const sizeBytes = 2 * frameSizeBytes - tail
       const map = new FreeMap(sizeBytes)
-      const model = new Array<boolean>(2 * blocks).fill(false)
+      const model = Array.from({ length: 2 * blocks }, () => false)
       for (const { isFree, offset, length } of ranges) {
         if (isFree) map.free(offset, length)
         else map.keep(offset, length)
@@ -35,7 +35,7 @@ test('what is free and kept is, block by block, what was said last, and never a 
           continue
         }
         expect(runs.length).toBeLessThanOrEqual(blockRunsMax)
-        const written = new Array<boolean>(blocks).fill(false)
+        const written = Array.from({ length: blocks }, () => false)
         for (const [first, count] of runs) written.fill(true, first, first + count)
         // All that is kept is written.
         expect(own.every((isFree, block) => isFree || written[block])).toBe(true)
