@@ -1,4 +1,5 @@
 // What to fetch and what to zero, worked out from the manifest before the first byte moves. Pure.
+import { rawBytesOf } from '../image/frames.ts'
 import type { Manifest } from '../model/image.ts'
 
 /**
@@ -30,7 +31,7 @@ export function planBatches(
 ): readonly Batch[] {
   const batches: { offset: number; length: number; frames: number[] }[] = []
   manifest.frames.forEach((frame, number) => {
-    if (frame.class === 'zero' || !isWanted(number)) return
+    if (frame.class !== 'data' || !isWanted(number)) return
     const last = batches.at(-1)
     const joins = last !== undefined && last.offset + last.length === frame.offset
     const fits = joins && last.length + frame.length <= limits.batchBytesMax
@@ -42,6 +43,14 @@ export function planBatches(
   return batches
 }
 
+/** Bytes of the disk in frames that may read as anything: nothing is done about them. */
+export function freeFrameBytes(manifest: Manifest): number {
+  return manifest.frames.reduce(
+    (sum, frame, number) => sum + (frame.class === 'free' ? rawBytesOf(manifest, number) : 0),
+    0,
+  )
+}
+
 /**
  * What of the disk must read as zeros: whole runs of zero frames, in disk order, cut at `zeroBytesMax` so that each is a
  * step to be seen and stopped.
@@ -51,7 +60,7 @@ export function planZeros(manifest: Manifest, zeroBytesMax: number): readonly Ra
   manifest.frames.forEach((frame, number) => {
     if (frame.class !== 'zero') return
     const offset = number * manifest.frameSizeBytes
-    const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
+    const length = rawBytesOf(manifest, number)
     const last = zeros.at(-1)
     const joins = last !== undefined && last.offset + last.length === offset
     if (joins && last.length + length <= zeroBytesMax) last.length += length

@@ -1,7 +1,7 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
 // until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
-import { inflateFrame } from '../image/frames.ts'
+import { inflateFrame, writtenRanges } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
@@ -9,7 +9,7 @@ import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { corrupt, type Origin, refetchesMax } from './origin.ts'
-import { headBytesMax, planZeros, type Range } from './plan.ts'
+import { freeFrameBytes, headBytesMax, planZeros, type Range } from './plan.ts'
 
 /** Zeros are a step of so much at most: to be seen and stopped. */
 const zeroBytesMax = 256 * 1024 * 1024
@@ -74,7 +74,7 @@ export async function wipe(
 export type TransferCounts = { readonly bytesWritten: number; readonly bytesZeroed: number }
 
 export type TransferProgress = {
-  /** Bytes of disk that are written or zeroed. */
+  /** Bytes of disk that are written or zeroed, or need neither because nothing of the image is there. */
   readonly doneBytes: number
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
@@ -96,24 +96,25 @@ export type Transfer = {
 }
 
 /**
- * Takes every data frame from the source in the order of arrival, checks, inflates and writes it; zeroes every zero frame
- * beside; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * Takes every data frame from the source in the order of arrival, checks, inflates and writes it, but for its free blocks;
+ * zeroes every zero frame beside; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
  * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
   const { source, manifest, disk, buffers, onProgress } = work
   const counts = { bytesWritten: 0, bytesZeroed: 0 }
+  let doneBytes = freeFrameBytes(manifest)
   let writtenBytes = 0
   let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
-    const doneBytes = counts.bytesWritten + counts.bytesZeroed
     onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, refetchedBytes })
     return { doneBytes, storedBytes: writtenBytes }
   }
   const zero = async (range: Range, _: number, signal: AbortSignal) => {
     await disk.zero(range.offset, range.length, buffers.zeros, signal)
     counts.bytesZeroed += range.length
+    doneBytes += range.length
     await durability.flushWhenDue(tell())
   }
   const bring = async (frame: ArrivedFrame, lane: number, signal: AbortSignal) => {
@@ -129,9 +130,10 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
     }
     const raw = await inflate(work, frame, refetch, signal)
     raw.copy(slot)
-    await writeFrame(disk, buffers.head, frame.number * manifest.frameSizeBytes, slot, raw.length)
+    const bytes = await writeFrame(work, frame.number, slot)
     source.written(frame.number)
-    counts.bytesWritten += raw.length
+    counts.bytesWritten += bytes
+    doneBytes += raw.length
     writtenBytes += manifest.frames[frame.number]?.length ?? 0
     signal.throwIfAborted()
     await durability.flushWhenDue(tell())
@@ -196,9 +198,20 @@ async function inflate(
   }
 }
 
-/** Writes the frame in `slot`, but keeps what belongs to the head of the disk in `head`. */
-async function writeFrame(disk: OpenDisk, head: Buffer, offset: number, slot: Buffer, length: number): Promise<void> {
-  const kept = offset === 0 ? Math.min(length, headBytesMax) : 0
-  slot.copy(head, 0, 0, kept)
-  if (length > kept) await disk.write(slot.subarray(kept), length - kept, offset + kept)
+/**
+ * Writes what of the frame in `slot` is to be written, but keeps what belongs to the head of the disk in `buffers.head`.
+ * Gives the bytes of both.
+ */
+async function writeFrame({ disk, buffers, manifest }: Transfer, number: number, slot: Buffer): Promise<number> {
+  const kept = number === 0 ? Math.min(manifest.sizeBytes, headBytesMax) : 0
+  slot.copy(buffers.head, 0, 0, kept)
+  let bytes = kept
+  for (const { offset, length } of writtenRanges(manifest, number)) {
+    const from = Math.max(offset, kept)
+    const rest = offset + length - from
+    if (rest <= 0) continue
+    await disk.write(slot.subarray(from), rest, number * manifest.frameSizeBytes + from)
+    bytes += rest
+  }
+  return bytes
 }

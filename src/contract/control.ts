@@ -1,6 +1,7 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
+import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
 import { rolloutPlan } from './setup-types.ts'
 import { setupOperations } from './setups.ts'
@@ -14,8 +15,6 @@ import {
   host,
   hostName,
   id,
-  image,
-  imageReference,
   label,
   loader,
   networkInterface,
@@ -146,41 +145,7 @@ export const controlOperations = {
 
   ...setupOperations,
 
-  publishImage: operation({
-    summary: 'Starts to import an image file that the service can read; watch the task that it returns',
-    access: 'admin',
-    rest: { method: 'POST', path: '/images' },
-    input: Type.Object({
-      reference: imageReference,
-      path: Type.String({ minLength: 1, maxLength: 4000, description: 'Absolute path on the machine of the service' }),
-    }),
-    output: Type.Object({ task }),
-    failures: ['already-exists', 'image-broken'],
-  }),
-  getImage: operation({
-    summary: 'One published image',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({ image }),
-    failures: ['unknown-image'],
-  }),
-  listImages: operation({
-    summary: 'Published images',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images' },
-    input: Type.Object({}),
-    output: Type.Object({ images: Type.Array(image) }),
-    failures: [],
-  }),
-  removeImage: operation({
-    summary: 'Removes an image that no setup and no deployment under way names',
-    access: 'admin',
-    rest: { method: 'DELETE', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({}),
-    failures: ['unknown-image', 'in-use'],
-  }),
+  ...imageOperations,
   getTask: operation({
     summary: 'How far a long operation is, and how it ended',
     access: 'admin',

@@ -190,19 +190,6 @@ export const host = Type.Object(
 )
 export type HostView = Static<typeof host>
 
-export const image = Type.Object(
-  {
-    reference: imageReference,
-    digest: sha256,
-    sizeBytes: bytes,
-    dataBytes: Type.Integer({ minimum: 0, description: 'Bytes of disk in frames that are not all zeros' }),
-    storedBytes: bytes,
-    publishedAt: dateTime,
-  },
-  { title: 'Image' },
-)
-export type ImageView = Static<typeof image>
-
 export const setupView = Type.Object(
   {
     name: label,

@@ -9,6 +9,7 @@ import { bootByMac } from './boot.ts'
 import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
 import { addEvent, listEvents } from './events.ts'
 import { addHost, findHosts, interfacesOf } from './hosts.ts'
+import { findImage } from './images.ts'
 import { up as first } from './migrations/001-first.ts'
 import { openDatabase } from './open.ts'
 import { listSites, setSiteLimits } from './sites.ts'
@@ -30,6 +31,19 @@ async function writeFirstRelease(path: string): Promise<void> {
   const rows: readonly (readonly [string, Record<string, unknown>])[] = [
     ['hosts', { id: 1, name: 'n1', site: 'turin', loader: 'auto', created_at: 1 }],
     ['setups', { id: 1, name: 'demo', version: 1, xml: '<setup/>', created_at: 1 }],
+    [
+      'images',
+      {
+        id: 1,
+        name: 'debian',
+        version: '12',
+        digest: 'd',
+        size_bytes: 3,
+        data_bytes: 2,
+        stored_bytes: 1,
+        published_at: 4,
+      },
+    ],
     ['rollouts', { id: 1, setup_id: 1, started_at: 5 }],
     [
       'deployments',
@@ -83,6 +97,16 @@ test('a database of the first release comes forward with all that is in it, and 
     expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })
     expect(await recordProgress(db, 1, { ...progress, transfer: '{}', track: undefined }, 8)).toBe(true)
     expect(await findDeployment(db, 1)).toMatchObject({ done_bytes: 6, transfer: '{}', track: null })
+    const kept = {
+      digest: 'd',
+      kind: 'disk',
+      free_bytes: 0,
+      is_protected: 0,
+      owner: null,
+      description: null,
+      contents: null,
+    }
+    expect(await findImage(db, { name: 'debian', version: '12' })).toMatchObject(kept)
     expect((await listEvents(db, { limit: 10 })).map(({ text }) => text)).toEqual(['x'])
     expect(await listSites(db)).toEqual([
       { name: 'turin', hosts: 1, egress_bytes_per_second: null, ingress_bytes_per_second: null },

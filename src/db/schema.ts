@@ -4,6 +4,7 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import type { ImageKind } from '../model/image.ts'
 import type { RebootState } from '../model/reboot.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
@@ -83,6 +84,16 @@ export type ImageRow = {
   data_bytes: number
   stored_bytes: number
   published_at: number
+  kind: Generated<ImageKind>
+  /** Bytes of disk that may read as anything. */
+  free_bytes: Generated<number>
+  is_protected: Generated<number>
+  owner: string | null
+  description: string | null
+  /** What was seen in it when it was imported, as JSON of the contract's `volumes` and `archive`. */
+  contents: string | null
+  /** Of the digest, by the key of the service that published it. */
+  signature: string | null
 }
 
 export type SetupRow = { id: Generated<number>; name: string; version: number; xml: string; created_at: number }

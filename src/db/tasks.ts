@@ -57,6 +57,12 @@ export async function runningTask(db: Db, kind: Task['kind'], subject: string): 
     .executeTakeFirst()
 }
 
+/** True while any task of this kind runs. */
+export async function isAnyRunning(db: Db, kind: Task['kind']): Promise<boolean> {
+  const running = db.selectFrom('tasks').select('id').where('kind', '=', kind).where('state', '=', 'running')
+  return (await running.executeTakeFirst()) !== undefined
+}
+
 /** Ends every task of this kind that `owner` left running: it starts anew and works on none of them. */
 export async function failRunningTasks(
   db: Db,

@@ -13,6 +13,7 @@ import { controlPort } from '../contract/control.ts'
 import { powerPort } from '../contract/power.ts'
 import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
+import { signImages } from '../db/images.ts'
 import { openDatabase } from '../db/open.ts'
 import { startEngine } from '../deploy/engine.ts'
 import { startRebooter } from '../deploy/rebooter.ts'
@@ -20,6 +21,7 @@ import { openLibrary } from '../image/library.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import { targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
+import { signDigest } from '../model/image-signature.ts'
 import { bootPathOf } from '../model/profile.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
@@ -50,6 +52,8 @@ export type UpOptions = {
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
+  /** Bytes that all images together may have. */
+  readonly libraryQuota: number | undefined
   readonly loaders: string
   readonly scout: string
   /** A file with one line of authorized_keys for the scout's SSH. */
@@ -85,7 +89,8 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const world: World = {
       db,
       keyring: folder.keyring,
-      library: await openLibrary(folder.library),
+      signingKey: folder.signingKey,
+      library: await openLibrary(folder.library, options.libraryQuota),
       log,
       now: Date.now,
       owner: folder.owner,
@@ -98,6 +103,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
       services: servicesOf(options, folder),
     }
     await failInterruptedTasks(world)
+    if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
     const power = powerHandlers(world)
     // The boot services first: a port that is taken must fail before any machine is switched.
     if (options.address !== undefined) await serveMachines({ world, options, folders }, options.address, closing)

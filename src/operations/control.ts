@@ -16,7 +16,7 @@ import {
 } from '../db/deployments.ts'
 import { about, addEvent, listEvents } from '../db/events.ts'
 import { addHost, changeHost, countHosts, findHosts, type Host, removeHost } from '../db/hosts.ts'
-import { findImage, listImages } from '../db/images.ts'
+import { listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { rebootsOf } from '../db/reboots.ts'
 import { keepScripts } from '../db/scripts.ts'
@@ -25,16 +25,16 @@ import { findTask } from '../db/tasks.ts'
 import { readForms } from '../image/forms.ts'
 import { allowedIn } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
-import { formatImageReference, parseImageReference } from '../model/image.ts'
+import { formatImageReference } from '../model/image.ts'
 import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
-import { publishImage, withdrawImage } from './images.ts'
+import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
 import { planRollout, planView, refuseImpossible } from './plan.ts'
 import { storedPowerMethods } from './power.ts'
 import { scriptHandlers, setupHandlers } from './setups.ts'
 import { swarmHandlers } from './swarm.ts'
 import { version } from './version.ts'
-import { dateTime, deploymentView, eventView, hostViews, imageView, rolloutViews, taskView } from './views.ts'
+import { dateTime, deploymentView, eventView, hostViews, rolloutViews, taskView } from './views.ts'
 import type { World } from './world.ts'
 
 export function controlHandlers(world: World): Handlers<typeof controlOperations> {
@@ -139,25 +139,6 @@ function hostHandlers({
     },
     async listHosts({ nodeset }) {
       return { hosts: await hostViews(db, await hostsOf(db, nodeset), now()) }
-    },
-  }
-}
-
-function imageHandlers(world: World): Some<'publishImage' | 'getImage' | 'listImages' | 'removeImage'> {
-  const { db } = world
-  return {
-    async publishImage({ reference, path }) {
-      return { task: taskView(await publishImage(world, parseImageReference(reference), path)) }
-    },
-    async getImage({ reference }) {
-      return { image: imageView(await findImage(db, parseImageReference(reference))) }
-    },
-    async listImages() {
-      return { images: (await listImages(db)).map(imageView) }
-    },
-    async removeImage({ reference }) {
-      await withdrawImage(world, parseImageReference(reference))
-      return {}
     },
   }
 }

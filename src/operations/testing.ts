@@ -8,6 +8,7 @@ import { findDeployment, moveDeployment } from '../db/deployments.ts'
 import { openDatabase } from '../db/open.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
+import { SigningKey } from '../lib/signing.ts'
 import { attemptToken } from '../model/token.ts'
 import type { World } from './world.ts'
 
@@ -20,6 +21,7 @@ export async function openTestWorld(): Promise<TestWorld> {
   return {
     db,
     keyring: new Keyring(Keyring.randomKey()),
+    signingKey: new SigningKey(SigningKey.randomSeed()),
     library: await openLibrary(folder),
     log: pino({ level: 'silent' }),
     now: () => Date.now() + clock.offsetMs,

@@ -1,4 +1,6 @@
 // Rows as the contract shows them: times as text, empty columns left out, no secret.
+
+import type { ImageView } from '../contract/image-types.ts'
 import type { LayoutView } from '../contract/layout-types.ts'
 import type { SiteView } from '../contract/swarm-types.ts'
 import type {
@@ -6,7 +8,6 @@ import type {
   EventView,
   FailureReport,
   HostView,
-  ImageView,
   Proof,
   RebootOutcome,
   RolloutView,
@@ -116,9 +117,15 @@ export function imageView(image: Image): ImageView {
     reference: formatImageReference(image),
     digest: image.digest,
     sizeBytes: image.size_bytes,
+    kind: image.kind,
     dataBytes: image.data_bytes,
+    freeBytes: image.free_bytes,
     storedBytes: image.stored_bytes,
     publishedAt: dateTime(image.published_at),
+    isProtected: image.is_protected === 1,
+    volumes: [],
+    ...present({ owner: image.owner, description: image.description, signature: image.signature }),
+    ...(image.contents === null ? {} : (JSON.parse(image.contents) as Pick<ImageView, 'volumes' | 'archive'>)),
   }
 }
 

@@ -4,10 +4,13 @@ import type { Logger } from 'pino'
 import type { Schema } from '../db/schema.ts'
 import type { Library } from '../image/library.ts'
 import type { Keyring } from '../lib/seal.ts'
+import type { SigningKey } from '../lib/signing.ts'
 
 export type World = {
   readonly db: Kysely<Schema>
   readonly keyring: Keyring
+  /** Signs the digests of images. */
+  readonly signingKey: SigningKey
   readonly library: Library
   readonly log: Logger
   /** Milliseconds since 1970. */
