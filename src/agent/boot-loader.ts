@@ -7,14 +7,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import { type Layout, placesOf } from '../model/layout.ts'
-import { mountTree } from './mounts.ts'
+import { whileMounted } from './mounts.ts'
 import type { Place } from './place.ts'
 import { runTool } from './tool.ts'
 
 export type Firmware = 'bios' | 'uefi'
 
 const installTimeoutMs = 300_000
-const unmountTimeoutMs = 60_000
 const menuSeconds = 2
 const targets = { bios: 'i386-pc', uefi: 'x86_64-efi' } as const satisfies Record<Firmware, string>
 /** Where the new system mounts its EFI system partition, unless the setup says otherwise. */
@@ -77,12 +76,11 @@ export async function mountAndInstall(
   const rootPlace = places.find((place) => place.name === name)
   if (rootPlace === undefined) throw new Failure('bad-input', `the root \`${name}\` is no place of the setup`)
   const folder = await mkdtemp(join(tmpdir(), 'hades-boot-'))
-  const mounted = await mountTree(places, rootPlace, { folder, signal })
+  const install = () => installBootLoader({ root: folder, rootPlace, places, layout, firmware }, signal)
   try {
-    return await installBootLoader({ root: folder, rootPlace, places, layout, firmware }, signal)
+    return await whileMounted({ places, top: rootPlace, folder }, install, signal)
   } finally {
-    await mounted.unmount(AbortSignal.timeout(unmountTimeoutMs))
-    await rmdir(folder)
+    await rmdir(folder).catch(() => undefined)
   }
 }
 

@@ -4,17 +4,14 @@ import { join } from 'node:path'
 import type { Place } from './place.ts'
 import { runTool } from './tool.ts'
 
+/** A full cache on a slow disk. */
+const unmountTimeoutMs = 1_800_000
+
 /** The kernel's name of a type, where it is another. */
 const kernelTypes: Readonly<Record<string, string>> = { ntfs: 'ntfs3' }
 
-export type Mounted = {
-  readonly folder: string
-  /** Takes everything away, the last first. Throws Failure `disk-error` when something is still in use. */
-  unmount(signal: AbortSignal): Promise<void>
-}
-
 /** The places whose file systems are mounted at or below `top`, in the order to mount them. */
-export function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
+function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
   const mountOf = ({ content }: Place) => (content.kind === 'filesystem' ? content.mount : undefined)
   const base = mountOf(top)
   if (base === undefined) return [top]
@@ -23,32 +20,41 @@ export function placesBelow(places: readonly Place[], top: Place): readonly Plac
   return [top, ...below.sort((a, b) => (mountOf(a)?.length ?? 0) - (mountOf(b)?.length ?? 0))]
 }
 
-/** Mounts `top` at `folder` and what belongs below it there. Throws Failure `disk-error`; then nothing is mounted. */
-export async function mountTree(
-  places: readonly Place[],
-  top: Place,
-  { folder, signal }: { folder: string; signal: AbortSignal },
-): Promise<Mounted> {
+export type Mounting = { readonly places: readonly Place[]; readonly top: Place; readonly folder: string }
+
+/**
+ * Mounts `top` at `folder` and what belongs below it there, does `work`, and takes everything away again, the last first.
+ * Throws Failure `disk-error` when something cannot be mounted or stays in use, or what `work` throws.
+ */
+export async function whileMounted<T>(mounting: Mounting, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
   const done: string[] = []
-  const unmount = async (signal: AbortSignal) => {
+  const unmountAll = async () => {
     for (let at = done.at(-1); at !== undefined; at = done.at(-1)) {
-      await runTool(`unmount ${at}`, ['umount', at], { signal })
+      // Not ended by anybody's signal: it brings what was written to the disk.
+      await runTool(`unmount ${at}`, ['umount', at], { signal: AbortSignal.timeout(unmountTimeoutMs) })
       done.pop()
     }
   }
   try {
-    const base = top.content.kind === 'filesystem' ? (top.content.mount ?? '/') : '/'
-    for (const { name, content, device } of placesBelow(places, top)) {
-      if (content.kind !== 'filesystem') continue
-      const at = join(folder, (content.mount ?? base).slice(base.length))
-      await mkdir(at, { recursive: true })
-      const type = kernelTypes[content.filesystem] ?? content.filesystem
-      await runTool(`mount \`${name}\` (${device.path}) at ${at}`, ['mount', '-t', type, device.path, at], { signal })
-      done.push(at)
-    }
-    return { folder, unmount }
+    await mountAll(mounting, done, signal)
+    const result = await work()
+    await unmountAll()
+    return result
   } catch (error) {
-    await unmount(AbortSignal.timeout(60_000)).catch(() => undefined)
+    // What went wrong first is what is told.
+    await unmountAll().catch(() => undefined)
     throw error
+  }
+}
+
+async function mountAll({ places, top, folder }: Mounting, done: string[], signal: AbortSignal): Promise<void> {
+  const base = top.content.kind === 'filesystem' ? (top.content.mount ?? '/') : '/'
+  for (const { name, content, device } of placesBelow(places, top)) {
+    if (content.kind !== 'filesystem') continue
+    const at = join(folder, (content.mount ?? base).slice(base.length))
+    await mkdir(at, { recursive: true })
+    const type = kernelTypes[content.filesystem] ?? content.filesystem
+    await runTool(`mount \`${name}\` (${device.path}) at ${at}`, ['mount', '-t', type, device.path, at], { signal })
+    done.push(at)
   }
 }

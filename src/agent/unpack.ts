@@ -15,7 +15,7 @@ import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, together } from './lanes.ts'
-import { mountTree } from './mounts.ts'
+import { whileMounted } from './mounts.ts'
 import type { Place } from './place.ts'
 import { type FileNote, TarReader } from './tar-reader.ts'
 import { runTool } from './tool.ts'
@@ -47,24 +47,21 @@ export type Unpacking = {
 export async function unpack(work: Unpacking, signal: AbortSignal): Promise<number> {
   const { place, places } = work
   const folder = await mkdtemp(join(tmpdir(), 'hades-root-'))
+  const mounting = { places, top: place, folder }
   try {
-    let mounted = await mountTree(places, place, { folder, signal })
-    try {
+    const fill = async () => {
       await extract(work, folder, signal)
       await runTool(`sync \`${place.name}\``, ['sync', '--file-system', folder], { signal, timeoutMs: syncTimeoutMs })
-    } finally {
-      await mounted.unmount(AbortSignal.timeout(syncTimeoutMs))
     }
+    await whileMounted(mounting, fill, signal)
     // What a new mount reads comes from the disk.
     work.onVerifying()
-    mounted = await mountTree(places, place, { folder, signal })
-    try {
+    const compare = async () => {
       const bytes = await compareAll(work, folder, signal)
       await rm(join(folder, listName))
       return bytes
-    } finally {
-      await mounted.unmount(AbortSignal.timeout(syncTimeoutMs))
     }
+    return await whileMounted(mounting, compare, signal)
   } finally {
     await rmdir(folder).catch(() => undefined)
   }
@@ -84,7 +81,10 @@ async function extract(work: Unpacking, folder: string, signal: AbortSignal): Pr
   try {
     await runTar(folder, archive(), signal)
   } catch (error) {
+    // An open file would keep the file system from being unmounted.
+    const closed = once(list, 'close')
     list.destroy()
+    await closed
     throw error
   }
   list.end()
