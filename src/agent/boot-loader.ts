@@ -6,9 +6,10 @@ import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, symlink, writeFile 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
-import { type Layout, placesOf } from '../model/layout.ts'
+import { fileSystemTypes, type Layout, placesOf } from '../model/layout.ts'
 import { whileMounted } from './mounts.ts'
 import type { Place } from './place.ts'
+import { readSignature } from './signature.ts'
 import { runTool } from './tool.ts'
 
 export type Firmware = 'bios' | 'uefi'
@@ -19,10 +20,13 @@ const targets = { bios: 'i386-pc', uefi: 'x86_64-efi' } as const satisfies Recor
 /** Where the new system mounts its EFI system partition, unless the setup says otherwise. */
 const usualEfiFolders = ['/boot/efi', '/efi', '/boot']
 
-/** The place of the root file system: what the setup says, else what is mounted at `/`. */
+/** The place of the root file system: what the setup says, else what is mounted at `/`, else the only partition that gets an image. */
 export function rootPlaceOf(layout: Layout, root: string | undefined): string | undefined {
   if (root !== undefined) return root
-  return placesOf(layout).find(({ content }) => content.kind === 'filesystem' && content.mount === '/')?.place
+  const places = placesOf(layout)
+  const mounted = places.find(({ content }) => content.kind === 'filesystem' && content.mount === '/')
+  const images = places.filter(({ content }) => content.kind === 'image')
+  return mounted?.place ?? (images.length === 1 ? images[0]?.place : undefined)
 }
 
 /** The disks that a place lies on, through arrays and volume groups. */
@@ -42,7 +46,8 @@ export function checkBootLoader(layout: Layout, root: string | undefined, firmwa
 /** Why no boot loader could be installed; undefined when one could. */
 export function problemOfBootLoader(layout: Layout, root: string | undefined, firmware: Firmware): string | undefined {
   const place = rootPlaceOf(layout, root)
-  if (place === undefined) return 'the setup asks for a boot loader and mounts nothing at `/`'
+  if (place === undefined)
+    return 'the setup asks for a boot loader and does not say where the root is: give post-install a `root`'
   if (firmware === 'uefi') {
     const esp = espOf(layout)
     if (esp !== undefined) return undefined
@@ -73,8 +78,9 @@ export async function mountAndInstall(
 ): Promise<string> {
   const { layout, places, firmware } = work
   const name = rootPlaceOf(layout, work.root)
-  const rootPlace = places.find((place) => place.name === name)
-  if (rootPlace === undefined) throw new Failure('bad-input', `the root \`${name}\` is no place of the setup`)
+  const found = places.find((place) => place.name === name)
+  if (found === undefined) throw new Failure('bad-input', `the root \`${name}\` is no place of the setup`)
+  const rootPlace = found.content.kind === 'filesystem' ? found : await asFileSystem(found, signal)
   const folder = await mkdtemp(join(tmpdir(), 'hades-boot-'))
   const install = () => installBootLoader({ root: folder, rootPlace, places, layout, firmware }, signal)
   try {
@@ -82,6 +88,17 @@ export async function mountAndInstall(
   } finally {
     await rmdir(folder).catch(() => undefined)
   }
+}
+
+/** What an image brought, as the file system that it turns out to be. */
+async function asFileSystem(place: Place, signal: AbortSignal): Promise<Place> {
+  const { type, uuid } = await readSignature(place.device.path, signal)
+  const filesystem = fileSystemTypes.find((known) => known === type)
+  if (filesystem === undefined || uuid === undefined) {
+    const words = `\`${place.name}\` holds ${type ?? 'nothing that is known'}: no boot loader can start a system in it`
+    throw new Failure('bad-input', words, { at: 'boot-loader' })
+  }
+  return { ...place, uuid, content: { kind: 'filesystem', filesystem, mount: '/' } }
 }
 
 export type BootLoaderWork = {
@@ -102,7 +119,7 @@ export async function installBootLoader(work: BootLoaderWork, signal: AbortSigna
     disk && names.includes(name.split(':')[0] ?? '') ? [disk.path] : [],
   )
   const efi = espOf(layout)?.mount
-  const links = await linkByUuid(places)
+  const links = await linkByUuid([rootPlace, ...places])
   try {
     const program = await ownProgram(root, target)
     const where = firmware === 'uefi' ? [undefined] : [...new Set(disks)]

@@ -7,16 +7,17 @@ import { runTool } from './tool.ts'
 /** A full cache on a slow disk. */
 const unmountTimeoutMs = 1_800_000
 
-/** The kernel's name of a type, where it is another. */
-const kernelTypes: Readonly<Record<string, string>> = { ntfs: 'ntfs3' }
-
 /** The places whose file systems are mounted at or below `top`, in the order to mount them. */
 function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
   const mountOf = ({ content }: Place) => (content.kind === 'filesystem' ? content.mount : undefined)
   const base = mountOf(top)
   if (base === undefined) return [top]
   const prefix = base === '/' ? '/' : `${base}/`
-  const below = places.filter((place) => place !== top && place.name !== top.name && mountOf(place)?.startsWith(prefix))
+  const below = places.filter((place) => {
+    // The scout's kernel has no NTFS, and no system keeps its own files there.
+    const isMountable = place.content.kind === 'filesystem' && place.content.filesystem !== 'ntfs'
+    return isMountable && place.name !== top.name && mountOf(place)?.startsWith(prefix)
+  })
   return [top, ...below.sort((a, b) => (mountOf(a)?.length ?? 0) - (mountOf(b)?.length ?? 0))]
 }
 
@@ -53,7 +54,7 @@ async function mountAll({ places, top, folder }: Mounting, done: string[], signa
     if (content.kind !== 'filesystem') continue
     const at = join(folder, (content.mount ?? base).slice(base.length))
     await mkdir(at, { recursive: true })
-    const type = kernelTypes[content.filesystem] ?? content.filesystem
+    const type = content.filesystem
     await runTool(`mount \`${name}\` (${device.path}) at ${at}`, ['mount', '-t', type, device.path, at], { signal })
     done.push(at)
   }
