@@ -116,6 +116,7 @@ test('a redeployment of the system alone leaves the data of the host', async () 
     `<setup xmlns="urn:hades:setup:1" name="again">
 <disk>${firstDisk}<table type="keep"><partition number="3"><image>debian-root:12</image></partition>
 <partition number="5"><keep/></partition></table></disk>
+<post-install root="system:3"><boot-loader/></post-install>
 <probe><tcp port="22" expect="SSH-2.0"/></probe></setup>`,
     'again',
   )

@@ -262,7 +262,10 @@ async function installLoader(deployment: Deployment, prepared: Prepared, signal:
   reporter.begin('post-install')
   const [layout, places] = [readLayout(work.layout), prepared.fileSystems.places()]
   const { firmware } = look.inventory
-  const done = await mountAndInstall({ layout, places, root: work.postInstall.root, firmware }, signal)
+  const done = await mountAndInstall(
+    { layout, places, root: work.postInstall.root, firmware, esp: prepared.esp?.path },
+    signal,
+  )
   await reporter.event('boot-loader', done)
 }
 

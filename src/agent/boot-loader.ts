@@ -18,7 +18,7 @@ const installTimeoutMs = 300_000
 const menuSeconds = 2
 const targets = { bios: 'i386-pc', uefi: 'x86_64-efi' } as const satisfies Record<Firmware, string>
 /** Where the new system mounts its EFI system partition, unless the setup says otherwise. */
-const usualEfiFolders = ['/boot/efi', '/efi', '/boot']
+const usualEfiFolders = ['/boot/efi', '/efi', '/boot'] as const
 
 /** The place of the root file system: what the setup says, else what is mounted at `/`, else the only partition that gets an image. */
 export function rootPlaceOf(layout: Layout, root: string | undefined): string | undefined {
@@ -48,12 +48,13 @@ export function problemOfBootLoader(layout: Layout, root: string | undefined, fi
   const place = rootPlaceOf(layout, root)
   if (place === undefined)
     return 'the setup asks for a boot loader and does not say where the root is: give post-install a `root`'
+  const names = disksUnder(layout, place)
+  // What is in a kept table is known when it was read.
+  const isKept = layout.disks.some(({ name, table }) => names.includes(name) && table === 'keep')
   if (firmware === 'uefi') {
-    const esp = espOf(layout)
-    if (esp !== undefined) return undefined
+    if (isKept || espOf(layout) !== undefined) return undefined
     return 'this machine has UEFI firmware: a boot loader needs an EFI system partition, a vfat with a mount in the setup'
   }
-  const names = disksUnder(layout, place)
   const disk = layout.disks.find(({ name, table, partitions }) => {
     const isGpt = names.includes(name) && table === 'gpt'
     return isGpt && !partitions.some(({ type }) => type === 'bios-boot')
@@ -68,26 +69,56 @@ function espOf(layout: Layout): { readonly place: string; readonly mount: string
     const isVfat = content.kind === 'filesystem' && content.filesystem === 'vfat' && content.mount !== undefined
     return isVfat && content.mount !== undefined ? [{ place, mount: content.mount }] : []
   })
-  return mounted.find(({ mount }) => usualEfiFolders.includes(mount)) ?? mounted[0]
+  return mounted.find(({ mount }) => usualEfiFolders.some((usual) => usual === mount)) ?? mounted[0]
 }
 
 /** Mounts the new system and installs its boot loader; says in words what was done. */
 export async function mountAndInstall(
-  work: Pick<BootLoaderWork, 'layout' | 'places' | 'firmware'> & { readonly root: string | undefined },
+  work: Pick<BootLoaderWork, 'layout' | 'firmware'> & {
+    readonly root: string | undefined
+    readonly places: readonly Place[]
+    /** The EFI system partition that is there, for a setup that keeps it. */
+    readonly esp: string | undefined
+  },
   signal: AbortSignal,
 ): Promise<string> {
-  const { layout, places, firmware } = work
+  const { layout, firmware } = work
   const name = rootPlaceOf(layout, work.root)
+  const efi = firmware === 'uefi' ? efiPlace(work) : undefined
+  const places = efi === undefined ? work.places : [...work.places.filter((place) => place.name !== efi.name), efi]
   const found = places.find((place) => place.name === name)
   if (found === undefined) throw new Failure('bad-input', `the root \`${name}\` is no place of the setup`)
   const rootPlace = found.content.kind === 'filesystem' ? found : await asFileSystem(found, signal)
   const folder = await mkdtemp(join(tmpdir(), 'hades-boot-'))
-  const install = () => installBootLoader({ root: folder, rootPlace, places, layout, firmware }, signal)
+  const install = () =>
+    installBootLoader({ root: folder, rootPlace, places, layout, firmware, efi: efi && mountOf(efi) }, signal)
   try {
     return await whileMounted({ places, top: rootPlace, folder }, install, signal)
   } finally {
     await rmdir(folder).catch(() => undefined)
   }
+}
+
+/** The EFI system partition of the new system: of the setup, or the one that it keeps. */
+function efiPlace({
+  layout,
+  places,
+  esp,
+}: Pick<Parameters<typeof mountAndInstall>[0], 'layout' | 'places' | 'esp'>): Place {
+  const own = places.find(({ name }) => name === espOf(layout)?.place)
+  if (own !== undefined) return own
+  if (esp === undefined) {
+    throw new Failure(
+      'bad-input',
+      'this machine has UEFI firmware, and no disk of the setup has an EFI system partition',
+    )
+  }
+  const content = { kind: 'filesystem', filesystem: 'vfat', mount: usualEfiFolders[0] } as const
+  return { name: 'esp', content, device: { path: esp, sizeBytes: 0, sectorBytes: 512 } }
+}
+
+function mountOf({ content }: Place): string | undefined {
+  return content.kind === 'filesystem' ? content.mount : undefined
 }
 
 /** What an image brought, as the file system that it turns out to be. */
@@ -108,17 +139,18 @@ export type BootLoaderWork = {
   readonly places: readonly Place[]
   readonly layout: Layout
   readonly firmware: Firmware
+  /** Where the EFI system partition is mounted in the new system; on UEFI only. */
+  readonly efi?: string | undefined
 }
 
 /** Installs it and says in words what was done. Throws Failure `disk-error` or `bad-input`. */
 export async function installBootLoader(work: BootLoaderWork, signal: AbortSignal): Promise<string> {
-  const { root, layout, rootPlace, places, firmware } = work
+  const { root, layout, rootPlace, places, firmware, efi } = work
   const target = targets[firmware]
   const names = disksUnder(layout, rootPlace.name)
   const disks = places.flatMap(({ disk, name }) =>
     disk && names.includes(name.split(':')[0] ?? '') ? [disk.path] : [],
   )
-  const efi = espOf(layout)?.mount
   const links = await linkByUuid([rootPlace, ...places])
   try {
     const program = await ownProgram(root, target)

@@ -54,6 +54,7 @@ export function arrayCommand(array: PlannedArray, path: string, members: readonl
 
 /** Makes an array. Throws Failure `disk-error`, also when it is smaller than planned. */
 export async function makeArray(array: PlannedArray, members: readonly Device[], signal: AbortSignal): Promise<Device> {
+  await loadModule(`raid${array.level}`, signal)
   const path = await freeArrayPath()
   const command = arrayCommand(
     array,
@@ -80,6 +81,11 @@ async function freeArrayPath(): Promise<string> {
   throw new Failure('disk-error', `this machine has ${arraysMax} arrays already`)
 }
 
+/** Neither mdadm nor lvm finds its kernel's part when that was never used. */
+async function loadModule(name: string, signal: AbortSignal): Promise<void> {
+  await runTool(`load the kernel's ${name}`, ['modprobe', name], { signal })
+}
+
 async function sizeOf(path: string, signal: AbortSignal): Promise<number> {
   const { stdout } = await runTool(`measure ${path}`, ['blockdev', '--getsize64', path], { signal })
   return Number(stdout)
@@ -87,6 +93,7 @@ async function sizeOf(path: string, signal: AbortSignal): Promise<number> {
 
 /** The volume groups of this machine, each with its physical volumes. */
 export async function readGroups(signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>> {
+  await loadModule('dm-mod', signal)
   const columns = ['--noheadings', '--separator', ' ', '-o', 'vg_name,pv_name']
   const command = ['lvm', 'pvs', '--config', lvmConfig, ...columns]
   const { stdout } = await runTool('list the volume groups that are there', command, { signal })

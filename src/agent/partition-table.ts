@@ -194,6 +194,11 @@ export async function findPartitions(
   }
 }
 
+/** The device of one partition, as the kernel shows it; undefined when it does not. */
+export async function pathOfPartition(disk: string, number: number): Promise<string | undefined> {
+  return (await partitionsInSysfs(disk)).get(number)?.path
+}
+
 type SeenPartition = { readonly path: string; readonly offset: number; readonly length: number }
 
 async function partitionsInSysfs(path: string): Promise<ReadonlyMap<number, SeenPartition>> {

@@ -15,7 +15,7 @@ import { openDisk } from './disk.ts'
 import { FileSystems } from './file-systems.ts'
 import type { EfiSystemPartition } from './gpt.ts'
 import type { Look, SeenDisk } from './inventory.ts'
-import { findPartitions, readTable, writeTable } from './partition-table.ts'
+import { findPartitions, pathOfPartition, readTable, writeTable } from './partition-table.ts'
 import type { Device, Place } from './place.ts'
 import type { Range } from './plan.ts'
 import { wipeRanges, wipeSignatures } from './wipe-range.ts'
@@ -43,13 +43,14 @@ export type Prepared = {
   readonly fileSystems: FileSystems
   /** For each disk of the setup, by its name, what lies in no partition of it. */
   readonly unused: ReadonlyMap<string, readonly Range[]>
-  /** Of a disk of partitions that the setup writes to. */
+  /** The first on a disk whose partitions the setup names; it may be one that is kept. */
   readonly esp: EspOfDisk | undefined
   /** The disks of this machine that the setup does not touch. */
   readonly otherDisks: readonly DeviceTree[]
 }
 
-export type EspOfDisk = { readonly disk: SeenDisk; readonly esp: EfiSystemPartition }
+/** `path` is the partition's own device. */
+export type EspOfDisk = { readonly disk: SeenDisk; readonly esp: EfiSystemPartition; readonly path: string }
 
 /**
  * Every place of the layout, as a device. Throws Failures `disk-none`, `disk-ambiguous`, `disk-changed`, `image-too-large`,
@@ -231,7 +232,8 @@ async function write(work: Preparation, checked: Checked, signal: AbortSignal): 
     for (const { number, type, uuid } of table?.partitions ?? []) {
       if (uuid === undefined) continue
       partitionUuids.set(`${name}:${number}`, uuid)
-      if (type === espType) esp ??= { disk: seen, esp: { number, uuid } }
+      const path = type === espType && esp === undefined ? await pathOfPartition(seen.path, number) : undefined
+      if (path !== undefined) esp = { disk: seen, esp: { number, uuid }, path }
     }
   }
   for (const array of plan.arrays) {
