@@ -196,11 +196,7 @@ type OwnProgram = { readonly install: string; readonly mkconfig: string; readonl
 
 /** The system's own GRUB, where it has the programs and the modules of this firmware. */
 async function ownProgram(root: string, target: string): Promise<OwnProgram | undefined> {
-  const has = async (path: string) =>
-    await stat(join(root, path)).then(
-      () => true,
-      () => false,
-    )
+  const has = (path: string) => hasFile(join(root, path))
   if (!(await has(`usr/lib/grub/${target}`))) return undefined
   for (const prefix of ['grub', 'grub2']) {
     const found = await Promise.all(['install', 'mkconfig'].map((verb) => has(`usr/sbin/${prefix}-${verb}`)))
@@ -208,6 +204,13 @@ async function ownProgram(root: string, target: string): Promise<OwnProgram | un
     return { install: `${prefix}-install`, mkconfig: `${prefix}-mkconfig`, folder: `/boot/${prefix}` }
   }
   return undefined
+}
+
+async function hasFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 const kernelFolders = ['/dev', '/proc', '/sys', '/run'] as const
@@ -270,9 +273,14 @@ export function argumentsIn(settings: string): string {
   return `${value('GRUB_CMDLINE_LINUX')} ${value('GRUB_CMDLINE_LINUX_DEFAULT')}`.replaceAll(/\s+/g, ' ').trim()
 }
 
-async function writeMenu({ root, rootPlace, places }: BootLoaderWork, signal: AbortSignal): Promise<string> {
+async function writeMenu(work: BootLoaderWork, signal: AbortSignal): Promise<string> {
   signal.throwIfAborted()
+  const { root, rootPlace, places, layout } = work
   const boot = join(root, 'boot')
+  const file = join(boot, 'grub/grub.cfg')
+  const isImage = placesOf(layout).some(({ place, content }) => place === rootPlace.name && content.kind === 'image')
+  // The menu of an image names the file system that came with it; one among unpacked files names another.
+  if (isImage && (await hasFile(file))) return "the image's own menu"
   const kernels = kernelsIn(await readdir(boot).catch(() => []))
   if (kernels.length === 0) {
     throw new Failure('bad-input', 'the new system has no kernel in /boot: nothing could be started', {
@@ -284,6 +292,6 @@ async function writeMenu({ root, rootPlace, places }: BootLoaderWork, signal: Ab
   const settings = await readFile(join(root, 'etc/default/grub'), 'utf8').catch(() => '')
   const options = `ro ${argumentsIn(settings)}`.trim()
   const menu = menuOf(kernels, { prefix: hasOwnBoot ? '' : '/boot', rootUuid: rootPlace.uuid, options })
-  await writeFile(join(boot, 'grub/grub.cfg'), menu)
+  await writeFile(file, menu)
   return `menu of ${kernels.map(({ version }) => version).join(', ')}`
 }
