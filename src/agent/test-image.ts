@@ -106,7 +106,7 @@ export async function attachLoop(
   for (let at = 0; at < sizeBytes; at += rubbish.length)
     await file.write(rubbish, 0, Math.min(rubbish.length, sizeBytes - at), at)
   await file.close()
-  const options = ['--find', '--show', '--sector-size', String(sectorBytes)]
+  const options = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes)]
   const { stdout: device } = await execa('losetup', [...options, path])
   return { device, detach: async () => void (await execa('losetup', ['--detach', device])) }
 }

@@ -173,8 +173,8 @@ function createDurability(disk: OpenDisk) {
 }
 
 /** Gives the disk bytes of a frame; one that is lost or corrupt is fetched from the origin, a bounded number of times. */
-async function inflate(
-  { imageUrl, manifest, log }: Transfer,
+export async function inflate(
+  { imageUrl, manifest, log }: Pick<Transfer, 'imageUrl' | 'manifest' | 'log'>,
   { number, read }: ArrivedFrame,
   refetch: (number: number) => Promise<Buffer>,
   signal: AbortSignal,
