@@ -3,6 +3,7 @@
 /** Debian packages of stage 2; their dependencies come with them, recommendations do not. */
 export const stage2Packages = [
   'aria2',
+  'btrfs-progs',
   'busybox',
   'dmidecode',
   'dosfstools',
@@ -23,6 +24,7 @@ export const stage2Packages = [
   'openssh-server',
   'smartmontools',
   'util-linux',
+  'xfsprogs',
   'zstd',
 ]
 
@@ -77,7 +79,7 @@ export const storageModules = [
   // Disks, optical drives and generic SCSI; USB for virtual media, memory sticks and keyboards.
   ...words('sd_mod sr_mod sg ses ehci-pci ohci-pci uhci-hcd xhci-pci uas usb-storage usbhid hid-generic'),
   // File systems the agent mounts after writing, with what they ask for by name at run time.
-  ...words('ext4 crc32c_generic crc32c-intel vfat nls_ascii nls_cp437 nls_utf8 efivarfs dm-mod md-mod'),
+  ...words('ext4 xfs btrfs crc32c_generic crc32c-intel vfat nls_ascii nls_cp437 nls_utf8 efivarfs dm-mod md-mod'),
   // The machine's own management controller, and entropy of virtual machines.
   ...words('ipmi_si ipmi_ssif ipmi_devintf virtio-rng'),
 ]

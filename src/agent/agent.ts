@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Input, Output } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Proof } from '../contract/types.ts'
+import type { Proof, ProofAction } from '../contract/types.ts'
 import type { ImageOrder, Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
@@ -21,6 +21,8 @@ import type { Log } from './log.ts'
 import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { type Device, type Place, proofOfPlace, readLayout } from './place.ts'
+import { loadKernel } from './post-install/kexec.ts'
+import { checkPostInstall, type PostInstallWork, postInstall } from './post-install/post-install.ts'
 import { prepare } from './prepare.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
 import { type Buffers, createBuffers } from './write.ts'
@@ -86,8 +88,9 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const reporter = new Reporter(service, deployment, { log, limits: agent.reportLimits, everyMs, beganMs })
   const working = AbortSignal.any([signal, reporter.signal])
   try {
-    await deploy({ agent, service, deployment, reporter, sessionKey, look, work: instructions.work }, working)
-    return { kind: 'finished', action: instructions.work.finish }
+    const { work } = instructions
+    const action = await deploy({ agent, service, deployment, reporter, sessionKey, look, work }, working)
+    return { kind: 'finished', action }
   } catch (error) {
     signal.throwIfAborted()
     const disk = diskAfter[reporter.step]
@@ -132,8 +135,8 @@ type Deployment = {
   readonly work: Work
 }
 
-/** The steps in their order, each timed and reported. Throws the first one's Failure; the disk then does not boot. */
-async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void> {
+/** The steps in their order, each timed and reported, and how the machine is to end. Throws the first one's Failure. */
+async function deploy(deployment: Deployment, signal: AbortSignal): Promise<FinalAction> {
   const { agent, reporter, look, work } = deployment
   const { log } = agent
   if (look.problem !== undefined) {
@@ -154,17 +157,28 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const buffers = createBuffers(lanes)
     const { zeros } = buffers
     const tell = (kind: string, text: string) => reporter.event(kind, text)
-    const approved = work.approvedDisks
-    const preparation = { look, layout: readLayout(work.layout), approved, manifests, zeros, tell }
+    const layout = readLayout(work.layout)
+    const after = postInstallWork(deployment)
+    if (after !== undefined) checkPostInstall(after, layout, () => undefined)
+    const preparation = { look, layout, approved: work.approvedDisks, manifests, zeros, tell }
     const places = await prepare(preparation, signal)
     reporter.countBy(() => sumCounts(brought))
     await bringAll(deployment, { origin, lanes, buffers, manifests, places, brought }, signal)
     await makeBootable(deployment, brought, signal)
-    await share(deployment, brought, signal)
+    const actions: ProofAction[] = []
+    let sharing: readonly Brought[] = brought
+    if (after !== undefined) {
+      reporter.begin('post-install')
+      if (after.order.growLast) sharing = await leaveSpillAreas(deployment, brought)
+      actions.push(...(await postInstall(after, places, tell, signal)))
+    }
+    await share(deployment, sharing, signal)
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, brought, signal)
-    const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry })
+    const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry, actions })
+    const action = work.finish === 'kexec' ? await kexecOrReboot(deployment, places, signal) : work.finish
     await complete(deployment, proof, signal)
+    return action
   } finally {
     for (const one of brought) await one.close()
     origin.close()
@@ -227,6 +241,31 @@ async function makeBootable(deployment: Deployment, brought: readonly Brought[],
   }
 }
 
+function postInstallWork({ agent, deployment, look, work }: Deployment): PostInstallWork | undefined {
+  if (work.postInstall === undefined) return undefined
+  return {
+    order: work.postInstall,
+    host: work.host,
+    deployment,
+    interfaces: work.interfaces,
+    seenInterfaces: look.inventory.interfaces,
+    bootMac: agent.arguments.mac,
+  }
+}
+
+/** What grows may cover what lies on the disk for the other hosts: those sources end. Returns the others. */
+async function leaveSpillAreas({ reporter }: Deployment, brought: readonly Brought[]): Promise<readonly Brought[]> {
+  const left = brought.filter(({ source }) => source.counts().spilledBytes > 0)
+  for (const { source, work } of left) {
+    await source.close()
+    await reporter.event(
+      'share-ended',
+      `${work.place.name} grows over what it kept for other hosts: it is no source now`,
+    )
+  }
+  return brought.filter((one) => !left.includes(one))
+}
+
 /**
  * Stays as a source while others still gain from it, then leaves the swarms. What goes wrong here is no failure: this
  * host's own disk is whole.
@@ -280,14 +319,33 @@ async function arrangeBoot(
   }
 }
 
+/** What keeps the new kernel from being started here costs the time of the firmware, and is no failure. */
+async function kexecOrReboot(
+  { agent, reporter, work }: Deployment,
+  places: readonly Place[],
+  signal: AbortSignal,
+): Promise<FinalAction> {
+  try {
+    await reporter.event('kexec', await loadKernel(places, work.postInstall?.root, signal))
+    return 'kexec'
+  } catch (error) {
+    signal.throwIfAborted()
+    agent.log.failure('kexec is not possible, the machine reboots', error)
+    await reporter.event('kexec-failed', `the machine reboots instead: ${causeChain(error).join(': ')}`.slice(0, 4000))
+    return 'reboot'
+  }
+}
+
 type Result = {
   readonly places: readonly Place[]
   readonly brought: readonly Brought[]
   readonly documentBytes: number
   readonly bootEntry: string | undefined
+  readonly actions: ProofAction[]
 }
 
-function proofOf({ reporter, work }: Deployment, { places, brought, documentBytes, bootEntry }: Result): Proof {
+function proofOf({ reporter, work }: Deployment, result: Result): Proof {
+  const { places, brought, documentBytes, bootEntry, actions } = result
   const [first] = work.images
   const disk = places.find((place) => place.disk !== undefined)?.disk
   if (first === undefined || disk === undefined) throw new Error('a deployment without an image or a disk')
@@ -307,7 +365,7 @@ function proofOf({ reporter, work }: Deployment, { places, brought, documentByte
     transfer: counts,
     ...(bootEntry === undefined ? {} : { bootEntry }),
     places: places.map((place) => proofOfPlace(place, digestOf)),
-    actions: [],
+    actions,
     steps: reporter.stepTimes(),
   }
 }
