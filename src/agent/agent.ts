@@ -21,7 +21,7 @@ import type { Log } from './log.ts'
 import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { type Device, type Place, proofOfPlace, readLayout } from './place.ts'
-import { loadKernel } from './post-install/kexec.ts'
+import { kexecOrReboot } from './post-install/kexec.ts'
 import { checkPostInstall, type PostInstallWork, postInstall } from './post-install/post-install.ts'
 import { prepare } from './prepare.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
@@ -176,7 +176,8 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, brought, signal)
     const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry, actions })
-    const action = work.finish === 'kexec' ? await kexecOrReboot(deployment, places, signal) : work.finish
+    const by = { root: work.postInstall?.root, tell, log }
+    const action = work.finish === 'kexec' ? await kexecOrReboot(places, by, signal) : work.finish
     await complete(deployment, proof, signal)
     return action
   } finally {
@@ -316,23 +317,6 @@ async function arrangeBoot(
     signal.throwIfAborted()
     await reporter.event('boot-entry-failed', causeChain(error).join(': '))
     return undefined
-  }
-}
-
-/** What keeps the new kernel from being started here costs the time of the firmware, and is no failure. */
-async function kexecOrReboot(
-  { agent, reporter, work }: Deployment,
-  places: readonly Place[],
-  signal: AbortSignal,
-): Promise<FinalAction> {
-  try {
-    await reporter.event('kexec', await loadKernel(places, work.postInstall?.root, signal))
-    return 'kexec'
-  } catch (error) {
-    signal.throwIfAborted()
-    agent.log.failure('kexec is not possible, the machine reboots', error)
-    await reporter.event('kexec-failed', `the machine reboots instead: ${causeChain(error).join(': ')}`.slice(0, 4000))
-    return 'reboot'
   }
 }
 

@@ -5,6 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { causeChain } from '../../model/failure.ts'
+import type { Log } from '../log.ts'
 import type { Place } from '../place.ts'
 import { run } from './command.ts'
 import { seeFileSystems } from './file-systems.ts'
@@ -13,13 +15,37 @@ import { findKernel } from './kernel.ts'
 import { openTarget } from './target.ts'
 
 const loadTimeoutMs = 120_000
+/** Bound of the contract's event. */
+const textCharactersMax = 4000
 
-/** Loads the kernel and says which, in words. Throws what keeps it from that: then the machine has to reboot. */
-export async function loadKernel(
+/**
+ * Loads the kernel, so that kexec can start it, or says why the machine has to reboot. That costs the time of the firmware,
+ * and is no failure.
+ */
+export async function kexecOrReboot(
   places: readonly Place[],
-  root: string | undefined,
+  by: {
+    readonly root: string | undefined
+    readonly tell: (kind: string, text: string) => Promise<unknown>
+    readonly log: Log
+  },
   signal: AbortSignal,
-): Promise<string> {
+): Promise<'kexec' | 'reboot'> {
+  const { root, tell, log } = by
+  try {
+    await tell('kexec', (await loadKernel(places, root, signal)).slice(0, textCharactersMax))
+    return 'kexec'
+  } catch (error) {
+    signal.throwIfAborted()
+    log.failure('kexec is not possible, the machine reboots instead', error)
+    const why = causeChain(error).join(': ')
+    await tell('kexec-failed', `the machine reboots instead: ${why}`.slice(0, textCharactersMax))
+    return 'reboot'
+  }
+}
+
+/** Says which kernel, in words. */
+async function loadKernel(places: readonly Place[], root: string | undefined, signal: AbortSignal): Promise<string> {
   const seen = await seeFileSystems(places, signal)
   const target = await openTarget(await findRoot(seen, root, signal), seen, { isReadOnly: true }, signal)
   const folder = await mkdtemp(join(tmpdir(), 'hades-kexec-'))

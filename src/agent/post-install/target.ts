@@ -89,7 +89,7 @@ async function mountsBelow(
   for (const on of seen) {
     const { content } = on.place
     if (on === root.on || content.kind !== 'filesystem' || content.mount === undefined) continue
-    if (mountable.includes(on.filesystem ?? '')) below.set(posix.normalize(content.mount), { at: content.mount, on })
+    if (mountable.includes(on.filesystem ?? '')) below.set(normal(content.mount), { at: content.mount, on })
   }
   below.delete('/')
   const depth = ({ at }: Below) => at.split('/').length
@@ -112,8 +112,13 @@ export function parseFstab(text: string): readonly FstabRow[] {
     .flatMap(([source = '', at = '', filesystem = '', options = '']) =>
       source.startsWith('#') || !at.startsWith('/')
         ? []
-        : [{ source: source.replaceAll('"', ''), at: posix.normalize(at), filesystem, options: options.split(',') }],
+        : [{ source: source.replaceAll('"', ''), at: normal(at), filesystem, options: options.split(',') }],
     )
+}
+
+/** One spelling for one mount point. */
+function normal(path: string): string {
+  return posix.normalize(path).replace(/(?<=.)\/$/, '')
 }
 
 function isSource(source: string, { uuid, label, partUuid, partLabel }: SeenFileSystem): boolean {
