@@ -1,11 +1,12 @@
-import { readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, rename, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { ProofAction } from '../../contract/types.ts'
 import { causeChain } from '../../model/failure.ts'
+import type { Layout } from '../../model/layout.ts'
 import { ownFolder } from '../test-image.ts'
-import { type PostInstallWork, postInstall } from './post-install.ts'
+import { checkPostInstall, type PostInstallWork, postInstall } from './post-install.ts'
 import { createDisk, put, putSystem, type TestPartition, withMount } from './test-system.ts'
 
 let folder: string
@@ -210,4 +211,94 @@ test('scripts of the scout run without a root where no image has one', async () 
     { name: 'root', outcome: 'skipped', text: expect.stringContaining('no root of a Linux system was found') },
     { outcome: 'done', text: 'exit status 0 in the scout; it printed: []' },
   ])
+})
+
+test('what the system’s own fstab mounts from disks of the setup is there, and nothing else', async () => {
+  const uuid = '0b7c1b9e-6d5a-4f6e-9d53-0a1f0c6f7a11'
+  const fstab = `UUID=${uuid} /var ext4 defaults 0 2\nUUID=00000000-0000-0000-0000-000000000000 /srv ext4 defaults 0 2\n`
+  const place = await disk([
+    root('ext4', (at) => put(at, { 'etc/fstab': fstab })),
+    { sizeMiB: 32, filesystem: 'ext4', uuid },
+  ])
+  const { record } = await run([place], { scripts: script('echo here >/var/here') })
+  expect(record?.[0]?.text).toMatch(/partition 1: ext4\); \/var is .*partition 2: ext4\)$/)
+  await withMount(`${place.device.path}p2`, folder, async (at) => {
+    expect(await readFile(join(at, 'here'), 'utf8')).toBe('here\n')
+  })
+})
+
+test('on an MBR the last partition grows, and a disk without room says so', async () => {
+  const roomy = await disk([root()], { freeMiB: 64, table: 'dos', name: 'roomy' })
+  const { record } = await run([roomy], { growLast: true })
+  expect(record).toMatchObject([
+    { name: 'grow', outcome: 'done', text: expect.stringMatching(/p1 grew from 67108864 to 13\d+ bytes/) },
+  ])
+  const tight = await disk([root()], { name: 'tight' })
+  const again = await run([tight], { growLast: true })
+  expect(again.record).toMatchObject([{ outcome: 'skipped', text: expect.stringContaining('nothing is free behind') }])
+})
+
+test('a last partition that cannot grow fails in words', async () => {
+  const place = await disk([root(), { sizeMiB: 16, filesystem: 'none' }], { freeMiB: 32 })
+  const { failed } = await run([place], { growLast: true })
+  expect(failed).toMatch(/grow failed: .*p2 holds nothing known, which cannot be made to grow here/)
+})
+
+test('a foreign tree whose folders are links out of it is not followed', async () => {
+  const place = await disk([
+    root('ext4', async (at) => {
+      await symlink(folder, join(at, 'proc'))
+      await rename(join(at, 'etc/ssh'), join(at, 'etc/ssh.real'))
+      await symlink(folder, join(at, 'etc/ssh'))
+    }),
+  ])
+  const keys = await run([place], { newHostKeys: true })
+  expect(keys.record?.find(({ name }) => name === 'ssh-host-keys')).toMatchObject({ outcome: 'skipped' })
+  const chroot = await run([place], { scripts: script('true') })
+  expect(chroot.failed).toMatch(/script one failed: /)
+  expect((await readdir(folder)).filter((name) => name.startsWith('ssh_host'))).toEqual([])
+})
+
+test('an end from outside ends the script, lets the disk go and is no failure of the script', async () => {
+  const place = await disk([root()])
+  const stop = new AbortController()
+  const told: string[] = []
+  const work: PostInstallWork = {
+    order: { ...nothing, scripts: script('sleep 987655') },
+    host: 'n01',
+    deployment: 7,
+    interfaces: [],
+    seenInterfaces: [],
+  }
+  const tell = async (_kind: string, text: string) => {
+    told.push(text)
+    if (text.startsWith('root')) setTimeout(() => stop.abort(new Error('cancelled by somebody')), 500)
+  }
+  await expect(postInstall(work, [place], tell, stop.signal)).rejects.toThrow('cancelled by somebody')
+  expect(told.filter((text) => text.startsWith('script'))).toEqual([])
+  expect((await execa('pgrep', ['-f', 'sleep 987655'], { reject: false })).stdout).toBe('')
+})
+
+test('a static address that nobody knows is refused before anything is written', () => {
+  const layout: Layout = {
+    disks: [{ name: 'system', hints: [], erase: 'none', partitions: [], content: { kind: 'image', image: 'a:1' } }],
+    arrays: [],
+    groups: [],
+  }
+  const work: PostInstallWork = {
+    order: { ...nothing, network: { mode: 'static', prefixLength: 24, dns: [] } },
+    host: 'n01',
+    deployment: 7,
+    interfaces: [{ mac }],
+    seenInterfaces: [{ mac, carrier: true }],
+  }
+  const check = (more: Partial<PostInstallWork>) => () =>
+    checkPostInstall({ ...work, ...more }, layout, () => undefined)
+  expect(check({})).toThrow(`HaDeS knows none of the interface ${mac}`)
+  expect(check({ interfaces: [{ mac, ip: '10.0.0.5' }] })).not.toThrow()
+  expect(check({ interfaces: [{ mac: '52:54:00:00:00:01', ip: '10.0.0.5' }] })).toThrow(
+    'is in the machine, which has 52:54',
+  )
+  const both = [{ mac, ip: '10.0.0.5' }, { mac: '52:54:00:00:00:01' }]
+  expect(check({ interfaces: both, bootMac: '52:54:00:00:00:01' })).toThrow('none of the interface 52:54:00:00:00:01')
 })

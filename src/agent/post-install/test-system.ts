@@ -7,7 +7,7 @@ import type { Place } from '../place.ts'
 
 const MiB = 1024 ** 2
 
-export type TestFileSystem = 'ext4' | 'xfs' | 'btrfs' | 'swap' | 'vfat'
+export type TestFileSystem = 'ext4' | 'xfs' | 'btrfs' | 'swap' | 'none'
 
 export type TestPartition = {
   readonly sizeMiB: number
@@ -52,7 +52,8 @@ export async function createDisk(
 
 async function fill(device: string, { filesystem, uuid, fill }: TestPartition, folder: string): Promise<void> {
   const id = uuid === undefined ? [] : filesystem === 'xfs' ? ['-m', `uuid=${uuid}`] : ['-U', uuid]
-  if (filesystem === 'swap') await execa('mkswap', [...id, device])
+  if (filesystem === 'none') await execa('wipefs', ['-qa', device])
+  else if (filesystem === 'swap') await execa('mkswap', [...id, device])
   else await execa(`mkfs.${filesystem}`, ['-q', ...(filesystem === 'ext4' ? [] : ['-f']), ...id, device])
   if (fill === undefined) return
   await withMount(device, folder, fill)
