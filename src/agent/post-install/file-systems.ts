@@ -48,21 +48,35 @@ export function isWholeDisk({ content, disk, partition }: Place): boolean {
   return content.kind === 'image' && disk !== undefined && partition === undefined
 }
 
-export type PartitionDevice = { readonly path: string; readonly partition: number }
+export type PartitionDevice = {
+  readonly path: string
+  readonly partition: number
+  /** In sectors of 512 bytes, whatever the disk's are. */
+  readonly start: number
+}
 
 /** The partitions of a disk by their numbers, after the kernel was told to look at its table again. */
 export async function partitionsOf(disk: string, signal: AbortSignal): Promise<readonly PartitionDevice[]> {
-  // A disk without a table is no failure, and neither is a partition that is in use and stays as it is: exit code 1.
-  await run(`look at the partitions of ${disk}`, ['partx', '--update', disk], signal, { fine: [1] })
+  await updatePartitions(disk, signal)
   const name = basename(await realpath(disk))
   const folder = join('/sys/class/block', name)
   const found: PartitionDevice[] = []
   for (const child of await readdir(folder)) {
     if (!child.startsWith(name)) continue
-    const number = Number(await readFile(join(folder, child, 'partition'), 'latin1').catch(() => Number.NaN))
-    if (Number.isInteger(number)) found.push({ path: `/dev/${child}`, partition: number })
+    const read = async (name: string) =>
+      Number(await readFile(join(folder, child, name), 'latin1').catch(() => Number.NaN))
+    const [partition, start] = [await read('partition'), await read('start')]
+    if (Number.isInteger(partition)) found.push({ path: `/dev/${child}`, partition, start })
   }
   return found.sort((a, b) => a.partition - b.partition).slice(0, partitionsMax)
+}
+
+/** Has the kernel take over the table of a disk, as far as its partitions are not in use. */
+export async function updatePartitions(disk: string, signal: AbortSignal): Promise<void> {
+  // Without a range partx looks at as many numbers as there are partitions: cloud images have 1, 14 and 15. A disk without
+  // a table is no failure: exit code 1.
+  const command = ['partx', '--update', '--nr', `1:${partitionsMax}`, disk]
+  await run(`look at the partitions of ${disk}`, command, signal, { fine: [1] })
 }
 
 type Identity = Pick<SeenFileSystem, 'filesystem' | 'uuid' | 'label' | 'partUuid' | 'partLabel' | 'partType'>

@@ -6,7 +6,7 @@ import { Failure } from '../../model/failure.ts'
 import type { Place } from '../place.ts'
 import { type ActionResult, done, skipped } from './action.ts'
 import { run } from './command.ts'
-import { identify, isWholeDisk, partitionsOf } from './file-systems.ts'
+import { identify, isWholeDisk, partitionsOf, updatePartitions } from './file-systems.ts'
 import { withMounted } from './find-root.ts'
 
 /** A check of a whole file system comes before its growth. */
@@ -20,7 +20,9 @@ export async function growImages(places: readonly Place[], signal: AbortSignal):
   let grown = 0
   for (const place of places.filter(({ content }) => content.kind === 'image')) {
     const { path } = place.device
-    const last = isWholeDisk(place) ? (await partitionsOf(path, signal)).at(-1) : undefined
+    const partitions = isWholeDisk(place) ? await partitionsOf(path, signal) : []
+    // By where it lies: cloud images give the root, at the end, the number 1.
+    const last = partitions.toSorted((a, b) => a.start - b.start).at(-1)
     const before = last === undefined ? undefined : await growPartition(path, last, signal)
     const device = last?.path ?? path
     // Without a partition that grew there is nothing new for its file system, unless the image fills a larger place.
@@ -45,10 +47,8 @@ async function growPartition(
   ) as Table
   const rows = table.partitiontable.partitions ?? []
   const own = rows.find(({ node }) => node === path)
-  const ends = rows.map(({ start, size }) => start + size)
-  if (own === undefined || own.start + own.size < Math.max(...ends)) {
-    throw new Failure('post-install-failed', `${path} cannot grow: another partition lies behind it`)
-  }
+  if (own === undefined)
+    throw new Failure('post-install-failed', `${path} cannot grow: it is not in the table of ${disk}`)
   if (table.partitiontable.label === 'dos' && partition > 4) {
     throw new Failure('post-install-failed', `${path} cannot grow: it is a logical partition of an MBR`)
   }
@@ -59,7 +59,7 @@ async function growPartition(
   // Type, GUID, name and attributes stay; an empty start and `+` mean: the same start, all that is free.
   const command = ['sfdisk', '--no-reread', '--no-tell-kernel', '-N', String(partition), disk]
   await run(`let ${path} grow`, command, signal, { input: ', +\n' })
-  await run(`show the kernel the new size of ${path}`, ['partx', '--update', disk], signal)
+  await updatePartitions(disk, signal)
   return before
 }
 

@@ -238,6 +238,18 @@ test('on an MBR the last partition grows, and a disk without room says so', asyn
   expect(again.record).toMatchObject([{ outcome: 'skipped', text: expect.stringContaining('nothing is free behind') }])
 })
 
+test('the last partition is the one at the end, whatever its number', async () => {
+  const place = await disk(
+    [
+      { sizeMiB: 8, filesystem: 'none', number: 14 },
+      { ...root(), number: 1 },
+    ],
+    { freeMiB: 64 },
+  )
+  const { record } = await run([place], { growLast: true })
+  expect(record?.[0]?.text).toMatch(/p1 grew from 67108864 to 13\d+ bytes; the ext4 on it fills it/)
+})
+
 test('a last partition that cannot grow fails in words', async () => {
   const place = await disk([root(), { sizeMiB: 16, filesystem: 'none' }], { freeMiB: 32 })
   const { failed } = await run([place], { growLast: true })

@@ -10,6 +10,8 @@ const MiB = 1024 ** 2
 export type TestFileSystem = 'ext4' | 'xfs' | 'btrfs' | 'swap' | 'none'
 
 export type TestPartition = {
+  /** In the table; its place in the list unless given. */
+  readonly number?: number
   readonly sizeMiB: number
   readonly filesystem: TestFileSystem
   readonly uuid?: string
@@ -29,7 +31,8 @@ export async function createDisk(
   await writeFile(path, '')
   const imageMiB = partitions.reduce((sum, { sizeMiB }) => sum + sizeMiB, 2)
   await truncate(path, imageMiB * MiB)
-  const rows = partitions.map(({ sizeMiB }) => `size=${sizeMiB}MiB`)
+  const numbers = partitions.map(({ number }, index) => number ?? index + 1)
+  const rows = partitions.map(({ sizeMiB }, index) => `/dev/x${numbers[index]} : size=${sizeMiB}MiB`)
   await execa('sfdisk', [path], { input: `label: ${table}\n${rows.join('\n')}\n` })
   // The larger disk that the image came to; the backup table has moved to its end, as boot-block.ts does it.
   const sizeBytes = (imageMiB + freeMiB) * MiB
@@ -40,8 +43,8 @@ export async function createDisk(
   const { stdout: device } = await execa('losetup', ['--find', '--show', '--partscan', path])
   const close = async () => void (await execa('losetup', ['--detach', device]))
   try {
-    await execa('partx', ['--update', device])
-    for (const [index, partition] of partitions.entries()) await fill(`${device}p${index + 1}`, partition, folder)
+    await execa('partx', ['--update', '--nr', '1:128', device])
+    for (const [index, partition] of partitions.entries()) await fill(`${device}p${numbers[index]}`, partition, folder)
   } catch (error) {
     await close()
     throw error
