@@ -39,6 +39,15 @@ test('an image that does not fit into its partition is refused with the line', a
   })
 })
 
+test('a profile to boot afterwards that there is not is refused with the line', async () => {
+  const xml = document(`${disk}\n<finish target="netboot:rescue"/>`)
+  await expect(control.putSetup({ xml }, admin)).rejects.toMatchObject({
+    code: 'unknown-profile',
+    at: 'line 3',
+    message: expect.stringMatching(/^line 3: .*rescue/),
+  })
+})
+
 test('versions are listed, the newest first, of one setup or of all', async () => {
   await control.putSetup({ xml: document(disk, 'a') }, admin)
   await control.putSetup({ xml: document(disk, 'b') }, admin)
