@@ -53,7 +53,7 @@ export const defaultDeadlines: SetupDeadlines = {
 /** The longest setup document that is read, in characters. */
 export const setupLengthMax = 262_144
 
-/** The lines of the document by what is there: a place of the layout, such as `system:2`, or `script NAME`. */
+/** The lines of the document by what is there: a place of the layout, such as `system:2`, `script NAME`, or `finish`. */
 export type SetupLines = ReadonlyMap<string, number>
 
 /**
@@ -122,7 +122,7 @@ function read(root: XmlElement, lines: Map<string, number>): Setup {
     postInstall: readPostInstall(child(root, 'post-install'), lines),
     redeploy: ((transfer && attribute(transfer, 'redeploy')) ?? 'full') as RedeployMode,
     transfer: readTransfer(transfer),
-    finish: readFinish(child(root, 'finish')),
+    finish: readFinish(child(root, 'finish'), lines),
     probe: readProbe(child(root, 'probe')),
     deadlines: readDeadlines(child(root, 'deadlines')),
   }
@@ -151,7 +151,8 @@ function readTransfer(element: XmlElement | undefined): TransferPolicy {
   }
 }
 
-function readFinish(element: XmlElement | undefined): Setup['finish'] {
+function readFinish(element: XmlElement | undefined, lines: Map<string, number>): Setup['finish'] {
+  if (element) lines.set('finish', element.line)
   return {
     action: ((element && attribute(element, 'action')) ?? 'reboot') as FinalAction,
     target: ((element && attribute(element, 'target')) ?? 'local') as BootTarget,
