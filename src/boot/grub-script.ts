@@ -164,7 +164,7 @@ function byPartUuid(partUuid: string, partition: number): string[] {
   return [
     'if [ -z "$found" ]; then',
     '  for device in (*); do',
-    `    if regexp --set=1:place "^.(.*,gpt${partition}).$" "$device"; then`,
+    `    if regexp --set=1:place '^.(.*,gpt${partition}).$' "$device"; then`,
     '      probe --set=uuid --part-uuid $device',
     `      if [ "$uuid" = ${partUuid} ]; then set found=$place; fi`,
     '    fi',
