@@ -160,6 +160,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const tell = (kind: string, text: string) => reporter.event(kind, text)
     const onLayout = () => reporter.begin('layout')
     const layout = readLayout(work.layout)
+    if (work.postInstall?.installBootLoader) checkBootLoader(layout, work.postInstall.root, look.inventory.firmware)
     const approved = work.approvedDisks
     const prepared = await prepare({ look, layout, approved, manifests, zeros, tell, onLayout }, signal)
     reporter.countBy(() => sumCounts(brought))
