@@ -1,5 +1,5 @@
 // What an image costs: bytes on the wire and bytes to the disk for a Debian disk that is half full and has held more, by every
-// way to keep it. `node bench/images.ts [--gib 2] [--keep FOLDER]` builds the disk from build/os-image (make build) and prints
+// way to keep it. `node bench/images.ts [--gib 2] [--keep FOLDER] [--no-xz]` builds the disk from build/os-image (make build) and prints
 // a table. Needs root, for loop devices.
 import { copyFile, mkdtemp, readdir, rm, stat, statfs, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -21,8 +21,16 @@ type Row = { readonly way: string; readonly wireBytes: number; readonly diskByte
 async function makeDisk(path: string, sizeBytes: number): Promise<void> {
   await copyFile(join(root, 'build', 'os-image', 'current', 'debian.raw'), path)
   await truncate(path, sizeBytes)
-  await execa('sgdisk', ['--move-second-header', '--delete=3', '--new=3:69632:0', '--change-name=3:root', path])
-  const { stdout: device } = await execa('losetup', ['--find', '--show', '--offset', String(69_632 * 512), path])
+  await execa('sgdisk', [
+    '--move-second-header',
+    '--delete=3',
+    `--new=3:69632:${69_632 + rootBytes(sizeBytes) / 512 - 1}`,
+    '--change-name=3:root',
+    path,
+  ])
+  // No larger than its partition, or the file system would grow into the copy of the GPT.
+  const place = ['--offset', String(69_632 * 512), '--sizelimit', String(rootBytes(sizeBytes))]
+  const { stdout: device } = await execa('losetup', ['--find', '--show', ...place, path])
   const folder = await mkdtemp(join(tmpdir(), 'hades-mount-'))
   try {
     // What e2fsck mends is no failure.
@@ -38,6 +46,11 @@ async function makeDisk(path: string, sizeBytes: number): Promise<void> {
     await execa('losetup', ['--detach', device])
     await rm(folder, { recursive: true })
   }
+}
+
+/** The root partition reaches to a MiB before the end of the disk. */
+function rootBytes(sizeBytes: number): number {
+  return sizeBytes - 69_632 * 512 - MiB
 }
 
 async function usedPart(folder: string): Promise<number> {
@@ -101,7 +114,7 @@ const parts = [
 async function partclone(disk: string, folder: string, sizeBytes: number) {
   let [wireBytes, diskBytes] = [0, 0]
   for (const [tool, start, sectors] of parts) {
-    const length = (sectors ?? Math.floor(sizeBytes / 512) - 34 - start + 1) * 512
+    const length = sectors === undefined ? rootBytes(sizeBytes) : sectors * 512
     const options = [
       '--find',
       '--show',
@@ -128,7 +141,7 @@ async function partclone(disk: string, folder: string, sizeBytes: number) {
   return { wireBytes, diskBytes }
 }
 
-async function measure(disk: string, folder: string): Promise<Row[]> {
+async function measure(disk: string, folder: string, withXz: boolean): Promise<Row[]> {
   const sizeBytes = await sizeOf(disk)
   const at = (name: string) => join(folder, name)
   const whole = async (path: string) => ({ wireBytes: await sizeOf(path), diskBytes: sizeBytes })
@@ -153,12 +166,13 @@ async function measure(disk: string, folder: string): Promise<Row[]> {
       return await whole(at('raw.zst'))
     }),
   )
-  rows.push(
-    await timed('raw.xz -0', async () => {
-      await execa('sh', ['-c', `xz -0 -T0 -c "$1" > "$2"`, 'sh', disk, at('raw.xz')])
-      return await whole(at('raw.xz'))
-    }),
-  )
+  if (withXz)
+    rows.push(
+      await timed('raw.xz -0', async () => {
+        await execa('sh', ['-c', `xz -0 -T0 -c "$1" > "$2"`, 'sh', disk, at('raw.xz')])
+        return await whole(at('raw.xz'))
+      }),
+    )
   rows.push(await timed('partclone + zstd -3', () => partclone(disk, folder, sizeBytes)))
   const library = await openLibrary(at('images'))
   rows.push(
@@ -176,13 +190,19 @@ async function measure(disk: string, folder: string): Promise<Row[]> {
   return rows
 }
 
-const { values } = parseArgs({ options: { gib: { type: 'string', default: '2' }, keep: { type: 'string' } } })
+const { values } = parseArgs({
+  options: {
+    gib: { type: 'string', default: '2' },
+    keep: { type: 'string' },
+    'no-xz': { type: 'boolean', default: false },
+  },
+})
 const sizeBytes = Number(values.gib) * 1024 * MiB
 const folder = values.keep ?? (await mkdtemp(join(tmpdir(), 'hades-bench-')))
 try {
   const disk = join(folder, 'disk')
   await makeDisk(disk, sizeBytes)
-  const rows = await measure(disk, folder)
+  const rows = await measure(disk, folder, !values['no-xz'])
   console.log('| way | on the wire | to the disk | disk bytes a wire byte | made in |\n|---|---|---|---|---|')
   for (const { way, wireBytes, diskBytes, seconds } of rows) {
     const mib = (bytes: number) => `${Math.round(bytes / MiB)} MiB`

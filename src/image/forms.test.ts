@@ -11,6 +11,7 @@ import { computeForms, FormsHasher, mappedRangesOf, readForms, torrentInfoOf } f
 import { importImage } from './import.ts'
 import { imagePaths, type Library, openLibrary, readManifest, removeImage } from './library.ts'
 import { MiB, makeDisk, run, stream, testFolder } from './testing.ts'
+import { checksumsOf, checkVolume, makers, makeVolume } from './volume-testing.ts'
 
 async function libraryWithImage(disk = makeDisk()) {
   const folder = testFolder()
@@ -165,6 +166,32 @@ test('bmaptool copies image.zst by the block map onto a target, and the result i
   expect(readFileSync(target).equals(disk)).toBe(true)
 })
 
+/** The command truncates a target that is a plain file; what it calls does to an open file what it does to a disk. */
+const copyByBmap = `import sys
+from bmaptools import BmapCopy, TransRead
+with open(sys.argv[2], 'rb') as bmap, open(sys.argv[3], 'r+b') as target:
+    BmapCopy.BmapCopy(TransRead.TransRead(sys.argv[1]), target, bmap).copy()
+`
+
+test('free frames are not mapped, and what bmaptool brings onto a target of other bytes is a whole file system', async () => {
+  const folder = testFolder()
+  const maker = makers.find(({ name }) => name === 'ext4')
+  if (!maker) throw new Error('no ext4')
+  const at = (name: string) => join(folder, name)
+  makeVolume(maker, at('volume'))
+  const library = await openLibrary(at('images'))
+  const { digest, manifest } = await importImage({ source: at('volume'), folder: library.folder })
+  const free = manifest.frames.filter((frame) => frame.class === 'free').length
+  const ranges = mappedRangesOf(manifest)
+  expect(free).toBeGreaterThan(5)
+  expect(ranges.length).toBe(manifest.frames.length - free)
+  writeFileSync(at('image.bmap'), encodeBmap({ sizeBytes: manifest.sizeBytes, ranges }))
+  writeFileSync(at('target'), Buffer.alloc(manifest.sizeBytes, 0xff))
+  run('/usr/bin/python3', ['-c', copyByBmap, imagePaths(library, digest).image, at('image.bmap'), at('target')])
+  checkVolume(maker, at('target'))
+  expect(checksumsOf(maker, at('target'))).toBe(checksumsOf(maker, at('volume')))
+})
+
 test('zero frames are mapped: a target full of other bytes becomes the disk', async () => {
   const disk = makeDisk()
   const { folder, library, digest, paths } = await libraryWithImage(disk)
@@ -172,12 +199,6 @@ test('zero frames are mapped: a target full of other bytes becomes the disk', as
   const at = (name: string) => join(folder, name)
   writeFileSync(at('image.bmap'), encodeBmap({ sizeBytes: manifest.sizeBytes, ranges: mappedRangesOf(manifest) }))
   writeFileSync(at('target'), Buffer.alloc(disk.length, 0xff))
-  // The command truncates a target that is a plain file; what it calls does to an open file what it does to a disk.
-  const script = `import sys
-from bmaptools import BmapCopy, TransRead
-with open(sys.argv[2], 'rb') as bmap, open(sys.argv[3], 'r+b') as target:
-    BmapCopy.BmapCopy(TransRead.TransRead(sys.argv[1]), target, bmap).copy()
-`
-  run('/usr/bin/python3', ['-c', script, paths.image, at('image.bmap'), at('target')])
+  run('/usr/bin/python3', ['-c', copyByBmap, paths.image, at('image.bmap'), at('target')])
   expect(readFileSync(at('target')).equals(disk)).toBe(true)
 })
