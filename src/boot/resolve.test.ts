@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bootRecordsOf, setBootTarget } from '../db/boot.ts'
+import { addRollout } from '../db/deployments.ts'
 import { addHost } from '../db/hosts.ts'
 import { openDatabase } from '../db/open.ts'
 import { putProfile } from '../db/profiles.ts'
 import { Keyring } from '../lib/seal.ts'
 import { type BootTarget, onceMs, type ResolveBoot } from '../model/boot.ts'
+import { defaultTransferPolicy } from '../model/transfer-policy.ts'
 import { bootResolver, type RenderedScript } from './resolve.ts'
 
 const mac = '52:54:00:00:00:01'
@@ -121,4 +123,19 @@ test('a loader that tells of its failure is heard, and it changes nothing', asyn
   expect(await ask(`${script}/failed`)).toBe('# noted\n')
   expect(told.at(-1)).toMatchObject({ hasFailed: true, target: 'local:7' })
   expect(await recordOf()).toEqual(before)
+})
+
+test('a partition whose UUID the last proof has told is found by it, another by its number', async () => {
+  await db.insertInto('setups').values({ name: 's', version: 1, xml: '', created_at: 1 }).execute()
+  const image = { name: 'i', version: '1', digest: 'd', stored_bytes: 1 }
+  const { engine, lingerSeconds } = defaultTransferPolicy
+  const policy = { engine, lingerSeconds, egressBytesPerSecond: undefined, ingressBytesPerSecond: undefined }
+  await addRollout(db, { setupId: 1, images: [image], hostIds: [hostId], policy }, now)
+  const uuid = '2f0c1c4e-6b7e-4f7a-9a51-0d2f5a1b3c4d'
+  const proof = JSON.stringify({ places: [{ place: 'system:2', partition: 2, partitionUuid: uuid }] })
+  await db.updateTable('deployments').set({ proof }).execute()
+  await point('local:2')
+  expect(await ask()).toContain(uuid)
+  await point('local:3')
+  expect(await ask()).not.toContain(uuid)
 })

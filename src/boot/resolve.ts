@@ -1,7 +1,7 @@
 // (machine, path) -> which bytes: the "SQL" of SQL-TFTP (paper, section II.C). A loader's script is rendered from the boot
 // record of the host at this moment; every other path is a file of the boot folders. TFTP and HTTP answer from here alike.
 import type { Kysely } from 'kysely'
-import { type BootView, bootByMac, endOnce, markAsked } from '../db/boot.ts'
+import { type BootView, bootByMac, endOnce, knownPartition, markAsked } from '../db/boot.ts'
 import { lookUpProfile } from '../db/profiles.ts'
 import type { Schema } from '../db/schema.ts'
 import type { Keyring } from '../lib/seal.ts'
@@ -100,7 +100,12 @@ async function scriptFor(options: ResolveOptions, view: BootView, target: BootTa
     case 'hold':
       return { ...common, target: parts.kind }
     case 'partition':
-      return { ...common, target: 'partition', partition: parts.partition, ...view.partition }
+      return {
+        ...common,
+        target: 'partition',
+        partition: parts.partition,
+        ...(await knownPartition(db, view.hostId, parts.partition)),
+      }
     case 'netboot': {
       const profile = await lookUpProfile(db, parts.profile)
       if (!profile) return { ...common, target: 'hold', why: `there is no profile ${parts.profile}` }

@@ -17,8 +17,6 @@ export type BootView = {
   readonly loader: Loader
   readonly record: BootRecord
   readonly changedAt: number
-  /** What is known of the partition of a target `local:<partition>`, to find it by; without it its number does. */
-  readonly partition?: PartitionFacts
   /** The deployment that armed the record, when there is one. */
   readonly deployment:
     | { readonly id: number; readonly state: DeploymentState; readonly nonce: string | null }
@@ -66,6 +64,29 @@ function shape(row: Awaited<ReturnType<ReturnType<typeof view>['executeTakeFirst
     record: { target, defaultTarget, isOnce: isOnce === 1, askedAt },
     deployment: deploymentId === null || state === null ? undefined : { id: deploymentId, state, nonce },
   }
+}
+
+/**
+ * What the last proof of a host says of its partition `number`, on the first disk that has one; undefined when nothing is
+ * known, and its number must do.
+ */
+export async function knownPartition(db: Db, hostId: number, number: number): Promise<PartitionFacts | undefined> {
+  const row = await db
+    .selectFrom('deployments')
+    .select('proof')
+    .where('host_id', '=', hostId)
+    .where('proof', 'is not', null)
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  // Readers of our own JSON; proofs of before there were layouts have no places.
+  const proof = JSON.parse(row?.proof ?? '{}') as {
+    places?: readonly { partition?: number; uuid?: string; partitionUuid?: string }[]
+  }
+  const place = proof.places?.find(({ partition }) => partition === number)
+  if (place === undefined || (place.uuid === undefined && place.partitionUuid === undefined)) return undefined
+  // A partition that is given another file system by hand keeps its own UUID.
+  return place.partitionUuid === undefined ? { fsUuid: place.uuid } : { partUuid: place.partitionUuid }
 }
 
 /** A boot record with what is kept beside it. */
