@@ -50,7 +50,7 @@ const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   disk: 'at most the beginning and the end of the disk were wiped',
   erase: 'the disk is being erased and does not boot',
   layout: 'the disk has a new partition table, or part of one, and does not boot',
-  compare: 'the disk holds what it held, and does not boot',
+  compare: 'nothing was written where the disk is compared',
   transfer: 'the disk does not boot, its first MiB is zero',
   verify: 'the disk does not boot, its first MiB is zero',
   'boot-block': 'the disk does not boot, its first MiB is zero',
@@ -154,7 +154,10 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const buffers = createBuffers(lanes)
     const { zeros } = buffers
     const tell = (kind: string, text: string) => reporter.event(kind, text)
-    const places = await prepare({ look, layout: readLayout(work.layout), manifests, zeros, tell }, signal)
+    const places = await prepare(
+      { look, layout: readLayout(work.layout), manifests, zeros, tell, redeploy: work.redeploy },
+      signal,
+    )
     reporter.countBy(() => sumCounts(brought))
     await bringAll(deployment, { origin, lanes, buffers, manifests, places, brought }, signal)
     await makeBootable(deployment, brought, signal)
@@ -204,12 +207,23 @@ async function bringAll(deployment: Deployment, images: Images, signal: AbortSig
       client: `HaDeS ${agent.version}`,
       log: agent.log,
       reporter,
+      redeploy: target.place.holds === 'nothing' ? 'full' : work.redeploy,
+      networkBytesPerSecond: networkRateOf(look, target.order.transfer),
       before: { doneBytes, totalBytes },
     })
     images.brought.push(one)
     await one.bring(signal)
     doneBytes += target.manifest.sizeBytes
   }
+}
+
+/** What the network can bring at most, as far as that is known: the fastest link, the caps. */
+function networkRateOf({ inventory }: Look, order: ImageOrder['transfer']): number | undefined {
+  const links = inventory.interfaces.flatMap(({ carrier, speedMbit }) =>
+    carrier && speedMbit ? [speedMbit * 125_000] : [],
+  )
+  const link = links.length === 0 ? undefined : Math.max(...links)
+  return smaller(smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond), link)
 }
 
 /** Everything is proven: now the first MiB of each image, and what makes the firmware start the disk. */
@@ -301,6 +315,7 @@ function proofOf({ reporter, work }: Deployment, { places, brought, documentByte
     bytesFetched: counts.receivedBytes + documentBytes,
     bytesWritten: sum(({ bytesWritten }) => bytesWritten),
     bytesZeroed: sum(({ bytesZeroed }) => bytesZeroed),
+    bytesKept: sum(({ bytesKept }) => bytesKept),
     bytesReadBack: sum(({ bytesReadBack }) => bytesReadBack),
     transfer: counts,
     ...(bootEntry === undefined ? {} : { bootEntry }),

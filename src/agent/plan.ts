@@ -44,12 +44,16 @@ export function planBatches(
 
 /**
  * What of the disk must read as zeros: whole runs of zero frames, in disk order, cut at `zeroBytesMax` so that each is a
- * step to be seen and stopped.
+ * step to be seen and stopped. Frames of `kept` read so already.
  */
-export function planZeros(manifest: Manifest, zeroBytesMax: number): readonly Range[] {
+export function planZeros(
+  manifest: Manifest,
+  zeroBytesMax: number,
+  kept: ReadonlySet<number> = new Set(),
+): readonly Range[] {
   const zeros: { offset: number; length: number }[] = []
   manifest.frames.forEach((frame, number) => {
-    if (frame.class !== 'zero') return
+    if (frame.class !== 'zero' || kept.has(number)) return
     const offset = number * manifest.frameSizeBytes
     const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
     const last = zeros.at(-1)

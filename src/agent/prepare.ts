@@ -2,7 +2,7 @@
 // tables. Nothing is written when it throws before step `layout`.
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
-import type { Layout, LayoutDisk } from '../model/layout.ts'
+import type { Layout, LayoutDisk, RedeployMode } from '../model/layout.ts'
 import { chooseDisk, describe } from './choose-disk.ts'
 import type { Look, SeenDisk } from './inventory.ts'
 import type { Place } from './place.ts'
@@ -15,6 +15,8 @@ export type Preparation = {
   readonly manifests: ReadonlyMap<string, Manifest>
   /** Stays zero. */
   readonly zeros: Buffer
+  /** Unless `full`, what lies where a whole-disk image goes is left for it to be compared with. */
+  readonly redeploy: RedeployMode
   /** A line for the timeline. */
   readonly tell: (kind: string, text: string) => Promise<unknown>
 }
@@ -28,10 +30,14 @@ export async function prepare(work: Preparation, signal: AbortSignal): Promise<r
     const manifest = manifests.get(image)
     if (manifest === undefined) throw new Failure('bad-input', `the service sent no order for the image ${image}`)
     const seen: SeenDisk = chooseDisk(work.look.disks, disk.hints, manifest)
-    await tell('disk-chosen', `${describe(seen)} for ${image}: wiping it`)
+    const holds = work.redeploy === 'full' ? undefined : 'old'
+    await tell(
+      'disk-chosen',
+      `${describe(seen)} for ${image}: ${holds === 'old' ? 'looking what it holds' : 'wiping it'}`,
+    )
     signal.throwIfAborted()
-    await wipe(seen, zeros, signal)
-    places.push({ name: disk.name, content: { kind: 'image', image }, device: seen, disk: seen })
+    if (holds !== 'old') await wipe(seen, zeros, signal)
+    places.push({ name: disk.name, content: { kind: 'image', image }, device: seen, disk: seen, holds })
   }
   return places
 }

@@ -1,9 +1,10 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
 // until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
-import { inflateFrame } from '../image/frames.ts'
+import { inflateFrame, rawBytesOf } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
+import { differingRuns } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
@@ -54,11 +55,7 @@ export async function wipe(
   let isBlockDevice: boolean
   try {
     isBlockDevice = opened.isBlockDevice
-    await opened.write(zeros, Math.min(headBytesMax, disk.sizeBytes), 0)
-    await opened.flush()
-    const tail = Math.min(tailBytesMax, disk.sizeBytes)
-    await opened.write(zeros, tail, disk.sizeBytes - tail)
-    await opened.flush()
+    await wipeEnds(opened, disk.sizeBytes, zeros)
   } finally {
     await opened.close()
   }
@@ -71,10 +68,29 @@ export async function wipe(
   })
 }
 
-export type TransferCounts = { readonly bytesWritten: number; readonly bytesZeroed: number }
+/** First and last MiB: the disk boots nothing from here on. Resolves when that is durable. */
+export async function wipeEnds(disk: OpenDisk, sizeBytes: number, zeros: Buffer): Promise<void> {
+  await disk.write(zeros, Math.min(headBytesMax, sizeBytes), 0)
+  await disk.flush()
+  const tail = Math.min(tailBytesMax, sizeBytes)
+  await disk.write(zeros, tail, sizeBytes - tail)
+  await disk.flush()
+}
+
+/** Where the wiped end of a disk begins. */
+export function tailOf(sizeBytes: number): number {
+  return Math.max(0, sizeBytes - tailBytesMax)
+}
+
+export type TransferCounts = {
+  readonly bytesWritten: number
+  readonly bytesZeroed: number
+  /** Bytes of disk that were there already. */
+  readonly bytesKept: number
+}
 
 export type TransferProgress = {
-  /** Bytes of disk that are written or zeroed. */
+  /** Bytes of disk that are written or zeroed, or were there. */
   readonly doneBytes: number
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
@@ -92,22 +108,31 @@ export type Transfer = {
   readonly disk: OpenDisk
   readonly buffers: Buffers
   readonly log: Log
+  /** Frames that are there already; undefined: the place was not compared, and all is written that comes. */
+  readonly kept?: ReadonlySet<number> | undefined
   readonly onProgress: (progress: TransferProgress) => void
 }
 
 /**
  * Takes every data frame from the source in the order of arrival, checks, inflates and writes it; zeroes every zero frame
- * beside; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * beside, but for frames that are there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
  * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
-  const { source, manifest, disk, buffers, onProgress } = work
-  const counts = { bytesWritten: 0, bytesZeroed: 0 }
+  const { source, manifest, disk, buffers, kept = new Set(), onProgress } = work
+  const counts = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0 }
   let writtenBytes = 0
+  for (const number of kept) {
+    // The head of the first was wiped, and is written in the end.
+    const head = number === 0 ? Math.min(rawBytesOf(manifest, 0), headBytesMax) : 0
+    counts.bytesWritten += head
+    counts.bytesKept += rawBytesOf(manifest, number) - head
+    writtenBytes += storedBytesOf(manifest, number)
+  }
   let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
-    const doneBytes = counts.bytesWritten + counts.bytesZeroed
+    const doneBytes = counts.bytesWritten + counts.bytesZeroed + counts.bytesKept
     onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, refetchedBytes })
     return { doneBytes, storedBytes: writtenBytes }
   }
@@ -128,16 +153,16 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
       return bytes
     }
     const raw = await inflate(work, frame, refetch, signal)
-    raw.copy(slot)
-    await writeFrame(disk, buffers.head, frame.number * manifest.frameSizeBytes, slot, raw.length)
+    const bytesWritten = await writeFrame(work, frame.number, { raw, slot })
     source.written(frame.number)
-    counts.bytesWritten += raw.length
-    writtenBytes += manifest.frames[frame.number]?.length ?? 0
+    counts.bytesWritten += bytesWritten
+    counts.bytesKept += raw.length - bytesWritten
+    writtenBytes += storedBytesOf(manifest, frame.number)
     signal.throwIfAborted()
     await durability.flushWhenDue(tell())
   }
   await together(signal, [
-    ...lanesOver(1, planZeros(manifest, zeroBytesMax), zero),
+    ...lanesOver(1, planZeros(manifest, zeroBytesMax, kept), zero),
     ...lanesOverArrivals(buffers.raw.length, (signal) => source.frames(signal), bring),
   ])
   await durability.flush(tell())
@@ -196,9 +221,36 @@ async function inflate(
   }
 }
 
-/** Writes the frame in `slot`, but keeps what belongs to the head of the disk in `head`. */
-async function writeFrame(disk: OpenDisk, head: Buffer, offset: number, slot: Buffer, length: number): Promise<void> {
-  const kept = offset === 0 ? Math.min(length, headBytesMax) : 0
-  slot.copy(head, 0, 0, kept)
-  if (length > kept) await disk.write(slot.subarray(kept), length - kept, offset + kept)
+/** Bytes of image.zst of a data frame. */
+function storedBytesOf(manifest: Manifest, number: number): number {
+  const frame = manifest.frames[number]
+  return frame?.class === 'data' ? frame.length : 0
+}
+
+/**
+ * Writes the frame, but keeps what belongs to the head of the disk in `buffers.head`. Where the place was compared, only
+ * blocks that differ are written. Gives the bytes written, the head's too.
+ */
+async function writeFrame(
+  { disk, buffers, manifest, kept: compared }: Transfer,
+  number: number,
+  { raw, slot }: { readonly raw: Buffer; readonly slot: Buffer },
+): Promise<number> {
+  const place = number * manifest.frameSizeBytes
+  const head = number === 0 ? Math.min(raw.length, headBytesMax) : 0
+  raw.copy(buffers.head, 0, 0, head)
+  let bytes = head
+  for (const { offset, length } of [{ offset: head, length: raw.length - head }]) {
+    if (length <= 0) continue
+    const part = slot.subarray(offset)
+    const wanted = raw.subarray(offset, offset + length)
+    if (compared !== undefined) await disk.read(part, length, place + offset)
+    const runs = compared === undefined ? [{ offset: 0, length }] : differingRuns(wanted, part)
+    wanted.copy(part)
+    for (const run of runs) {
+      await disk.write(part.subarray(run.offset), run.length, place + offset + run.offset)
+      bytes += run.length
+    }
+  }
+  return bytes
 }

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander'
 import { failureMeanings } from '../contract/failures.ts'
 import type { DeploymentView, RolloutView } from '../contract/types.ts'
 import { isActive } from '../model/deployment.ts'
+import { type RedeployMode, redeployModes } from '../model/layout.ts'
 import { type TransferEngine, transferEngines } from '../model/swarm.ts'
 import { looks } from './looks.ts'
 import { type LimitOptions, limitsInput, withLimits } from './options.ts'
@@ -19,6 +20,7 @@ const lookEveryMs = 500
 type DeployOptions = LimitOptions & {
   readonly setup?: string
   readonly engine?: TransferEngine
+  readonly redeploy?: RedeployMode
   readonly max?: string
   readonly wait: boolean
 }
@@ -33,6 +35,12 @@ export function addDeployCommands(program: Command, open: OpenSession): void {
         transferEngines,
       ),
     )
+    .addOption(
+      new Option(
+        '--redeploy <mode>',
+        "compare what the disks hold first, and fetch and write the rest; the setup's word when not given",
+      ).choices(redeployModes),
+    )
   withLimits(deploy, 'all that one host sends to others, such as 50M', 'all that one host receives of the image')
     .option('--max <count>', 'refuse when the nodeset has more hosts than this')
     .option('--no-wait', 'start it and return at once')
@@ -42,6 +50,7 @@ export function addDeployCommands(program: Command, open: OpenSession): void {
         nodeset,
         ...(options.setup === undefined ? {} : { setup: options.setup }),
         ...(options.engine === undefined ? {} : { engine: options.engine }),
+        ...(options.redeploy === undefined ? {} : { redeploy: options.redeploy }),
         ...limitsInput(options),
         ...(options.max === undefined ? {} : { max: Number(options.max) }),
       })
@@ -201,7 +210,7 @@ function report(rollout: RolloutView): string {
       const disk = [proof.diskPath, size(proof.diskSizeBytes), proof.diskSerial && `serial ${proof.diskSerial}`]
       lines.push(
         `  steps    ${proof.steps.map(({ step, seconds }) => `${step} ${duration(seconds)}`).join(' · ')}`,
-        `  bytes    ${size(proof.bytesFetched)} fetched · ${size(proof.bytesWritten)} written · ${size(proof.bytesZeroed)} zeroed · ${size(proof.bytesReadBack)} read back and equal`,
+        `  bytes    ${size(proof.bytesFetched)} fetched · ${size(proof.bytesWritten)} written · ${size(proof.bytesZeroed)} zeroed · ${proof.bytesKept ? `${size(proof.bytesKept)} kept · ` : ''}${size(proof.bytesReadBack)} read back and equal`,
         `  disk     ${plain(disk.filter(Boolean).join(', '))}`,
       )
     }

@@ -20,6 +20,7 @@ import {
   nodeset,
   powerMethod,
   rateLimit,
+  redeployMode,
   rollout,
   setupReference,
   setupView,
@@ -233,6 +234,7 @@ export const controlOperations = {
       nodeset,
       setup: Type.Optional(setupReference),
       engine: Type.Optional(transferEngine),
+      redeploy: Type.Optional(redeployMode),
       egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
       ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
       /** No more hosts than this, whatever the nodeset turns out to be. */

@@ -1,9 +1,18 @@
 // What the service tells the agent to do: the layout of the host's disks with the images, and what comes after.
 import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
-import { redeployModes } from '../model/layout.ts'
 import { layout, postInstall } from './layout-types.ts'
-import { hostName, id, imageReference, label, networkInterface, sha256, transferOrder, words } from './types.ts'
+import {
+  hostName,
+  id,
+  imageReference,
+  label,
+  networkInterface,
+  redeployMode,
+  sha256,
+  transferOrder,
+  words,
+} from './types.ts'
 
 /** One image of the setup, and how it is fetched. */
 export const imageOrder = Type.Object(
@@ -25,7 +34,7 @@ export const work = Type.Object(
     interfaces: Type.Array(networkInterface, { maxItems: 32, description: "What HaDeS knows of the host's addresses" }),
     layout,
     images: Type.Array(imageOrder, { minItems: 1, maxItems: 64, description: 'Every image of the layout, once' }),
-    redeploy: words(redeployModes),
+    redeploy: redeployMode,
     postInstall: Type.Optional(postInstall),
     finish: words(finalActions),
   },

@@ -69,6 +69,7 @@ test('a database of the first release comes forward with all that is in it, and 
       egress_bytes_per_second: null,
       ingress_bytes_per_second: null,
       linger_seconds: null,
+      redeploy: null,
     })
     const progress = { step: 'transfer', doneBytes: 6, totalBytes: 10, bytesPerSecond: 1 } as const
     expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })

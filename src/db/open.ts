@@ -4,6 +4,7 @@ import { type Migration, Migrator } from 'kysely/migration'
 import { up as first } from './migrations/001-first.ts'
 import { up as swarm } from './migrations/002-swarm.ts'
 import { up as imagesOfRollouts } from './migrations/003-images-of-rollouts.ts'
+import { up as redeploy } from './migrations/007-redeploy.ts'
 import type { Schema } from './schema.ts'
 import { sqliteDialect } from './sqlite.ts'
 
@@ -15,6 +16,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '001-first': { up: first },
   '002-swarm': { up: swarm },
   '003-images-of-rollouts': { up: imagesOfRollouts },
+  '007-redeploy': { up: redeploy },
 }
 
 /**

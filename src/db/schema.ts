@@ -4,6 +4,7 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import type { RedeployMode } from '../model/layout.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
 export type Schema = {
@@ -90,6 +91,7 @@ export type RolloutRow = {
   egress_bytes_per_second: number | null
   ingress_bytes_per_second: number | null
   linger_seconds: number | null
+  redeploy: RedeployMode | null
 }
 
 /** What a rollout's hosts get, in the order of the setup: what each reference meant when the rollout began. */

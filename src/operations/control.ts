@@ -308,7 +308,7 @@ async function startRollout(
     })
   }
   const stored = await findSetup(tx, reference)
-  const { layout, transfer } = parseSetup(stored.xml)
+  const { layout, transfer, redeploy } = parseSetup(stored.xml)
   const found: Image[] = []
   for (const reference of imagesOf(layout)) found.push(await findImage(tx, reference))
   const [first, ...more] = found
@@ -319,7 +319,7 @@ async function startRollout(
   refuseLacking(hosts, await interfacesOf(tx, ids), 'wrong-state', 'have no interface to boot from')
   const { rolloutId, deployments } = await addRollout(
     tx,
-    { setupId: stored.id, images: [first, ...more], hostIds: ids, policy: { ...transfer, ...overriding } },
+    { setupId: stored.id, images: [first, ...more], hostIds: ids, policy: { ...transfer, redeploy, ...overriding } },
     now,
   )
   for (const [hostId, deploymentId] of deployments) {

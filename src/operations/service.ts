@@ -197,7 +197,7 @@ async function instructionsFor(
     interfaces: interfaces.map(({ mac, ip }) => ({ mac, ...present({ ip }) })),
     layout: layoutView(setup.layout),
     images,
-    redeploy: setup.redeploy,
+    redeploy: (await findRollout(db, row.rollout_id)).redeploy ?? setup.redeploy,
     finish: setup.finish.action,
   }
   const remark = remarks.length === 0 ? undefined : remarks.join('; ')
