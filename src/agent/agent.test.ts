@@ -307,6 +307,28 @@ test('aria2 cannot leave pieces out: what differs comes by HTTP then, and that i
   expect(completed?.proof.transfer).toMatchObject({ fromOriginBytes: image.manifest.frames[2]?.length })
 })
 
+test('a disk that the setup erases is erased first, read, and not compared', async () => {
+  const world = await createWorld({ redeploy: 'difference', holds: imageInUse() })
+  const { work } = world.service.instructions
+  const layout = oneDisk([])
+  const disks = layout.disks.map((disk) => ({ ...disk, erase: 'discard' as const }))
+  if (work !== undefined) work.layout = { ...layout, disks }
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const [completed] = world.service.of('completeDeployment')
+  const steps = ['inventory', 'disk', 'erase', 'transfer', 'verify', 'boot-block', 'finish']
+  expect(completed?.proof.steps.map(({ step }) => step)).toEqual(steps)
+  expect(completed?.proof.bytesKept).toBe(0)
+  expect(completed?.proof.actions).toMatchObject([
+    {
+      name: 'erase system',
+      outcome: 'done',
+      text: expect.stringMatching(/by discard: of (\d+) places.*\d+ read as zeros now/),
+    },
+  ])
+  const kinds = world.service.of('reportEvent').map(({ kind }) => kind)
+  expect(kinds).toEqual(['disk-chosen', 'erasing', 'erased', 'gpt-moved'])
+})
+
 test('auto samples the disk: rubbish is written over, and the reason is told', async () => {
   const world = await createWorld({ diskBytes: image.raw.length, redeploy: 'auto' })
   expect(await run(world)).toMatchObject({ kind: 'finished' })

@@ -145,6 +145,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
   const ingressBytesPerSecond = smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond)
   const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
   const brought: Brought[] = []
+  const actions: Proof['actions'] = []
   try {
     reporter.begin('disk')
     const manifests = new Map<string, Manifest>()
@@ -154,8 +155,14 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const buffers = createBuffers(lanes)
     const { zeros } = buffers
     const tell = (kind: string, text: string) => reporter.event(kind, text)
+    const onErase = {
+      begin: (sizeBytes: number) => reporter.begin('erase', sizeBytes),
+      progress: (doneBytes: number) => reporter.progress(doneBytes),
+      erased: (disk: string, { text, seconds }: { readonly text: string; readonly seconds: number }) =>
+        void actions.push({ name: `erase ${disk}`, outcome: 'done', text, seconds }),
+    }
     const places = await prepare(
-      { look, layout: readLayout(work.layout), manifests, zeros, tell, redeploy: work.redeploy },
+      { look, layout: readLayout(work.layout), manifests, zeros, tell, redeploy: work.redeploy, onErase },
       signal,
     )
     reporter.countBy(() => sumCounts(brought))
@@ -164,7 +171,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     await share(deployment, brought, signal)
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, brought, signal)
-    const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry })
+    const proof = proofOf(deployment, { places, brought, actions, documentBytes: origin.documentBytes, bootEntry })
     await complete(deployment, proof, signal)
   } finally {
     for (const one of brought) await one.close()
@@ -295,11 +302,15 @@ async function arrangeBoot(
 type Result = {
   readonly places: readonly Place[]
   readonly brought: readonly Brought[]
+  readonly actions: Proof['actions']
   readonly documentBytes: number
   readonly bootEntry: string | undefined
 }
 
-function proofOf({ reporter, work }: Deployment, { places, brought, documentBytes, bootEntry }: Result): Proof {
+function proofOf(
+  { reporter, work }: Deployment,
+  { places, brought, actions, documentBytes, bootEntry }: Result,
+): Proof {
   const [first] = work.images
   const disk = places.find((place) => place.disk !== undefined)?.disk
   if (first === undefined || disk === undefined) throw new Error('a deployment without an image or a disk')
@@ -320,7 +331,7 @@ function proofOf({ reporter, work }: Deployment, { places, brought, documentByte
     transfer: counts,
     ...(bootEntry === undefined ? {} : { bootEntry }),
     places: places.map((place) => proofOfPlace(place, digestOf)),
-    actions: [],
+    actions,
     steps: reporter.stepTimes(),
   }
 }
