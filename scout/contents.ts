@@ -3,6 +3,7 @@
 /** Debian packages of stage 2; their dependencies come with them, recommendations do not. */
 export const stage2Packages = [
   'aria2',
+  'btrfs-progs',
   'busybox',
   'dmidecode',
   'dosfstools',
@@ -11,6 +12,10 @@ export const stage2Packages = [
   'ethtool',
   'fdisk',
   'gdisk',
+  // Boot loaders for systems that bring none: the programs, and the modules for BIOS and UEFI.
+  'grub-efi-amd64-bin',
+  'grub-pc-bin',
+  'grub2-common',
   'hdparm',
   'iproute2',
   'ipmitool',
@@ -19,10 +24,15 @@ export const stage2Packages = [
   // Node 26 needs these two beside glibc.
   'libatomic1',
   'libstdc++6',
+  'lvm2',
+  'mdadm',
+  'ntfs-3g',
   'nvme-cli',
   'openssh-server',
   'smartmontools',
+  'tar',
   'util-linux',
+  'xfsprogs',
   'zstd',
 ]
 
@@ -49,6 +59,18 @@ export const stage2Exclusions = [
   ...words('libxenguest* libxenlight* libxenstat* libxlutil*').map((name) => `./usr/lib/*/${name}`),
   ...words('bash-completion bug common-licenses debconf doc* i18n info initramfs-tools').map((n) => `./usr/share/${n}`),
   ...words('keyrings lintian locale man perl* python3 zoneinfo zsh').map((name) => `./usr/share/${name}`),
+  // What only other uses of the file systems, boot loaders and arrays need: repair, other firmware, menus with pictures,
+  // daemons that watch. Python is a dependency of one program of xfsprogs.
+  ...words('btrfs-* btrfstune grub-[bcefgks]* grub-mk[lprs]* grub-mkstand* grub-mount gettext lowntfs-3g').map(
+    (n) => `./usr/bin/${n}`,
+  ),
+  ...words('ntfs-3g* ntfs[cdfimst]* ntfswipe ntfsundelete ntfsls pdb3* py3* pydoc* pygettext* python*').map(
+    (n) => `./usr/bin/${n}`,
+  ),
+  ...words('dmeventd lvm_import_vdo lvmdump lvmpolld mdmon xfs_scrub* xfs_[bfhilmnqst]* xfs_db').map(
+    (n) => `./usr/sbin/${n}`,
+  ),
+  ...words('python3* grub/*/monolithic grub/x86_64-efi/kernel.exec').map((name) => `./usr/lib/${name}`),
   ...words('cache/* lib/apt lib/dpkg log/*').map((name) => `./var/${name}`),
 ]
 
@@ -77,7 +99,9 @@ export const storageModules = [
   // Disks, optical drives and generic SCSI; USB for virtual media, memory sticks and keyboards.
   ...words('sd_mod sr_mod sg ses ehci-pci ohci-pci uhci-hcd xhci-pci uas usb-storage usbhid hid-generic'),
   // File systems the agent mounts after writing, with what they ask for by name at run time.
-  ...words('ext4 crc32c_generic crc32c-intel vfat nls_ascii nls_cp437 nls_utf8 efivarfs dm-mod md-mod'),
+  ...words('ext4 crc32c_generic crc32c-intel vfat nls_ascii nls_cp437 nls_utf8 efivarfs xfs btrfs'),
+  // What those lie on: volumes and arrays.
+  ...words('dm-mod md-mod raid0 raid1 raid10'),
   // The machine's own management controller, and entropy of virtual machines.
   ...words('ipmi_si ipmi_ssif ipmi_devintf virtio-rng'),
 ]

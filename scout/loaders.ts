@@ -1,5 +1,5 @@
 // Assembles `build/loaders/`, the boot loaders that firmware fetches by TFTP or HTTP: pxelinux and iPXE as Debian ships
-// them, and a GRUB network image of our own (docs/decisions/0002-uefi-loader.md). Needs no root.
+// them, and GRUB network images of our own (docs/decisions/0002-uefi-loader.md). Needs no root.
 //   node scout/loaders.ts [--out build]
 import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -12,14 +12,26 @@ import { hashOf, part, pointTo } from './parts.ts'
 const sources: Readonly<Record<string, readonly string[]>> = {
   pxelinux: ['usr/lib/PXELINUX/lpxelinux.0'],
   'syslinux-common': ['usr/lib/syslinux/modules/bios/ldlinux.c32'],
-  ipxe: ['usr/lib/ipxe/undionly.kpxe', 'usr/lib/ipxe/snponly.efi'],
+  ipxe: ['usr/lib/ipxe/undionly.kpxe', 'usr/lib/ipxe/snponly.efi', 'boot/ipxe.lkrn'],
   'grub-efi-amd64-bin': [],
+  'grub-pc-bin': [],
 }
 
-/** All that the scripts use, built in: modules fetched from the network would cost round trips, and Secure Boot refuses them. */
-const grubModules =
-  'normal memdisk tar configfile echo test true sleep regexp net efinet tftp linux chain boot all_video reboot halt ' +
-  'search search_fs_file part_gpt part_msdos fat ext2'
+/**
+ * All that the scripts use, built in: modules fetched from the network would cost round trips, and Secure Boot refuses them.
+ * With what the menus of installed systems ask for, because `local:<partition>` runs them: their file systems, and the
+ * commands that update-grub writes.
+ */
+const commonModules =
+  'normal memdisk tar configfile echo test true sleep regexp net tftp linux chain boot reboot halt ' +
+  'search search_fs_file search_fs_uuid search_label probe part_gpt part_msdos fat ext2 xfs btrfs lvm mdraid1x ' +
+  'loadenv gzio minicmd serial terminal gfxterm font keystatus syslinuxcfg'
+
+/** Our two images: for UEFI machines, and for BIOS machines that pxelinux and iPXE send on (`local:<partition>`). */
+const grubImages = [
+  { format: 'x86_64-efi', modules: 'efinet all_video', file: 'grubx64.efi' },
+  { format: 'i386-pc-pxe', modules: 'pxe biosdisk all_video', file: 'grubpc.0' },
+] as const
 
 const { values } = parseArgs({
   options: { out: { type: 'string', default: resolve(import.meta.dirname, '../build') } },
@@ -44,15 +56,11 @@ async function assemble(unfinished: string): Promise<void> {
   await execa('tar', ['-C', dirname(grubConfig), '-cf', archive, basename(grubConfig)])
   const start = join(packages, 'start.cfg')
   await writeFile(start, 'normal (memdisk)/grub.cfg\n')
-  const image = ['-O', 'x86_64-efi', '-d', join(packages, 'usr/lib/grub/x86_64-efi'), '-p', '/grub', '-c', start]
-  await execa('grub-mkimage', [
-    ...image,
-    '-m',
-    archive,
-    '-o',
-    join(unfinished, 'grubx64.efi'),
-    ...grubModules.split(' '),
-  ])
+  for (const { format, modules, file } of grubImages) {
+    const folder = join(packages, 'usr/lib/grub', format.replace('-pxe', ''))
+    const image = ['-O', format, '-d', folder, '-p', '(memdisk)/grub', '-c', start, '-m', archive]
+    await execa('grub-mkimage', [...image, '-o', join(unfinished, file), ...`${commonModules} ${modules}`.split(' ')])
+  }
   await rm(packages, { recursive: true })
   await chmod(unfinished, 0o755)
 }

@@ -1,7 +1,8 @@
 // Boots one virtual machine from the network as a real one boots, through its firmware and a loader, and prints when it
 // reached each stage, in seconds since power-on. Everything runs in QEMU's user networking: no root, no bridge.
-//   node scout/measure.ts bios-ipxe | bios-pxelinux | uefi-grub | uefi-ipxe
-//     [--target scout|local|hold] [--disk FILE] [--until REGEXP] [--arg KERNEL-ARGUMENT]... [--memory 1024] [--timeout 120]
+//   node scout/measure.ts bios-ipxe | bios-grub | bios-pxelinux | uefi-grub | uefi-ipxe
+//     [--target scout|local|local:N|hold|netboot:NAME] [--profile FILE.json --files FOLDER] [--fs-uuid UUID] [--disk FILE]...
+//     [--until REGEXP] [--arg KERNEL-ARGUMENT]... [--memory 1024] [--timeout 120]
 import { spawn } from 'node:child_process'
 import { createReadStream, readFileSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
@@ -12,7 +13,10 @@ import { dirname, join, normalize, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { finished, pipeline } from 'node:stream/promises'
 import { parseArgs, stripVTControlCharacters } from 'node:util'
-import { type BootScript, renderScript, scoutKernelArgs, scriptLoaders, scriptPathFor } from '../src/boot/scripts.ts'
+import { renderScript } from '../src/boot/render-script.ts'
+import { type BootScript, scoutKernelArgs, scriptLoaders, scriptPathFor } from '../src/boot/scripts.ts'
+import { parseBootTarget, partsOf } from '../src/model/boot.ts'
+import { bootPathOf, checkProfile, fillArguments, type NetbootProfile } from '../src/model/profile.ts'
 
 const build = resolve(import.meta.dirname, '../build')
 const mac = '52:54:00:12:34:56'
@@ -22,6 +26,7 @@ const hostAddress = '10.0.2.2'
 /** How the machine comes to its script: its firmware, its network card's ROM and the file that DHCP names. */
 const paths = {
   'bios-ipxe': { isUefi: false, rom: 'ipxe', bootFile: (url: string) => `${url}/${scriptPathFor('ipxe', mac)}` },
+  'bios-grub': { isUefi: false, rom: 'ipxe', bootFile: () => 'grubpc.0' },
   'bios-pxelinux': { isUefi: false, rom: 'ipxe', bootFile: () => 'lpxelinux.0' },
   'uefi-grub': { isUefi: true, rom: 'none', bootFile: () => 'grubx64.efi' },
   'uefi-ipxe': { isUefi: true, rom: 'ipxe', bootFile: (url: string) => `${url}/${scriptPathFor('ipxe', mac)}` },
@@ -32,7 +37,10 @@ const { values, positionals } = parseArgs({
   options: {
     target: { type: 'string', default: 'scout' },
     scout: { type: 'string', default: join(build, 'scout/current') },
-    disk: { type: 'string' },
+    profile: { type: 'string' },
+    files: { type: 'string' },
+    'fs-uuid': { type: 'string' },
+    disk: { type: 'string', multiple: true, default: [] },
     until: { type: 'string' },
     arg: { type: 'string', multiple: true, default: [] },
     memory: { type: 'string', default: '1024' },
@@ -40,9 +48,9 @@ const { values, positionals } = parseArgs({
   },
 })
 const path = paths[positionals[0] as keyof typeof paths] ?? usage()
-const target = values.target === 'local' || values.target === 'hold' ? values.target : 'scout'
+const target = partsOf(parseBootTarget(values.target, '--target'))
 /** The agent's own first line ends a boot of the scout: its code runs. Other targets end by --until or by the time. */
-const end = new RegExp(values.until ?? (target === 'scout' ? '^(?!hades-scout:)' : '$^'))
+const end = new RegExp(values.until ?? (target.kind === 'scout' ? '^(?!hades-scout:)' : '$^'))
 const folder = await mkdtemp(join(tmpdir(), 'hades-measure-'))
 const started = performance.now()
 try {
@@ -74,7 +82,15 @@ async function measure(): Promise<number> {
 
 /** The boot namespace as the service offers it, with the scripts of this one machine. */
 async function fillBootFolder(bootUrl: string): Promise<void> {
-  for (const name of ['lpxelinux.0', 'ldlinux.c32', 'undionly.kpxe', 'snponly.efi', 'grubx64.efi']) {
+  for (const name of [
+    'lpxelinux.0',
+    'ldlinux.c32',
+    'undionly.kpxe',
+    'snponly.efi',
+    'grubx64.efi',
+    'grubpc.0',
+    'ipxe.lkrn',
+  ]) {
     await copyFile(join(build, 'loaders', name), join(folder, name))
   }
   await symlink(resolve(values.scout), join(folder, 'scout'))
@@ -91,11 +107,7 @@ async function fillBootFolder(bootUrl: string): Promise<void> {
     `hades.stage2.sha256=${files['stage2.squashfs']?.sha256 ?? ''}`,
     ...values.arg,
   ]
-  const common = { host: { name: 'measured', mac }, bootUrl } as const
-  const script: BootScript =
-    target === 'scout'
-      ? { ...common, target, kernelPath: 'scout/vmlinuz', initrdPath: 'scout/stage1.img', args }
-      : { ...common, target }
+  const script = await scriptOf(bootUrl, args)
   for (const loader of scriptLoaders) {
     const file = join(folder, scriptPathFor(loader, mac))
     await mkdir(dirname(file), { recursive: true })
@@ -103,25 +115,63 @@ async function fillBootFolder(bootUrl: string): Promise<void> {
   }
 }
 
+async function scriptOf(bootUrl: string, scoutArgs: readonly string[]): Promise<BootScript> {
+  const common = { host: { name: 'measured', mac }, bootUrl } as const
+  switch (target.kind) {
+    case 'scout':
+      return {
+        ...common,
+        target: 'scout',
+        kernelPath: 'scout/vmlinuz',
+        initrdPaths: ['scout/stage1.img'],
+        args: scoutArgs,
+      }
+    case 'partition':
+      return { ...common, target: 'partition', partition: target.partition, fsUuid: values['fs-uuid'] }
+    case 'netboot': {
+      const profile = JSON.parse(await readFile(values.profile ?? usage(), 'utf8')) as NetbootProfile
+      checkProfile(profile)
+      await mkdir(join(folder, 'netboot'))
+      await symlink(resolve(values.files ?? usage()), join(folder, 'netboot', profile.name))
+      const at = (file: string) => bootPathOf(profile.name, file)
+      const words = { host: 'measured', mac, macDashes: mac.replaceAll(':', '-'), ip: '10.0.2.15' }
+      const urls = { service: bootUrl.replace(/\/boot$/, ''), bootUrl, filesUrl: `${bootUrl}/netboot/${profile.name}` }
+      const args = fillArguments(profile, { ...words, ...urls, scoutArguments: scoutArgs.join(' ') })
+      return {
+        ...common,
+        target: 'netboot',
+        profile: profile.name,
+        kernel:
+          profile.kernel === undefined
+            ? undefined
+            : { kernelPath: at(profile.kernel), initrdPaths: profile.initrds.map(at), args },
+        biosProgramPath: profile.biosProgram && at(profile.biosProgram),
+        uefiProgramPath: profile.uefiProgram && at(profile.uefiProgram),
+      }
+    }
+    case 'local':
+    case 'hold':
+      return { ...common, target: target.kind }
+  }
+}
+
 async function boot(bootFile: string): Promise<number> {
   const machine = ['-accel', 'tcg,thread=multi', '-machine', 'q35,graphics=off', '-cpu', 'qemu64', '-m', values.memory]
   const card = `virtio-net-pci,netdev=n0,mac=${mac},bootindex=0${path.rom === 'none' ? ',romfile=' : ''}`
   const network = ['-netdev', `user,id=n0,tftp=${folder},bootfile=${bootFile}`, '-device', card]
-  const disk = values.disk
-    ? [
-        '-drive',
-        `if=none,id=d0,file=${values.disk},format=raw,snapshot=on`,
-        '-device',
-        'virtio-blk-pci,drive=d0,bootindex=1',
-      ]
-    : []
+  const disk = values.disk.flatMap((file, index) => [
+    '-drive',
+    `if=none,id=d${index},file=${file},format=raw,snapshot=on`,
+    '-device',
+    `virtio-blk-pci,drive=d${index},bootindex=${index + 1}`,
+  ])
   const quiet = ['-display', 'none', '-monitor', 'none', '-serial', 'stdio', '-no-reboot', '-device', 'virtio-rng-pci']
   const qemu = spawn('qemu-system-x86_64', [...machine, ...(await firmware()), ...network, ...disk, ...quiet], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const timer = setTimeout(() => qemu.kill('SIGKILL'), Number(values.timeout) * 1000)
   let isReached = false
-  let isAgentStarted = target !== 'scout' || values.until !== undefined
+  let isAgentStarted = target.kind !== 'scout' || values.until !== undefined
   for await (const raw of createInterface({ input: qemu.stdout })) {
     // Firmware paints its screen with escape sequences.
     const line = stripVTControlCharacters(raw)

@@ -1,5 +1,6 @@
-// Writes the reference pages that derive from the contract: docs/api.md and docs/failures.md, and from the program:
-// docs/cli.md. A test holds the pages against what would be written now.
+// Writes the reference pages that derive from the contract: docs/api.md and docs/failures.md, from the program: docs/cli.md,
+// and from the schema of setups and from examples/ the end of docs/setup.md. A test holds the pages against what would be written now.
+import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -11,6 +12,7 @@ import { commonFailures, type Port } from '../src/contract/operation.ts'
 import { powerPort } from '../src/contract/power.ts'
 import { servicePort } from '../src/contract/service.ts'
 import { addServices } from '../src/main/services.ts'
+import { exampleList, setupReference, templateReference } from './setup-reference.ts'
 
 const docs = join(import.meta.dirname, '..', 'docs')
 const generated = '<!-- Written by tools/generate-docs.ts (make docs): edit the source, not this page. -->'
@@ -120,9 +122,35 @@ function commandName(command: Command): string {
   return command.parent ? `${commandName(command.parent)} ${command.name()}` : command.name()
 }
 
+const behindThis =
+  '<!-- What follows is written by tools/generate-docs.ts (make docs): edit src/model/setup-schema.ts. -->'
+
+/** What people have written of setups, and behind it what follows from the schema. */
+function setupPage(): string {
+  const [written = ''] = readFileSync(join(docs, 'setup.md'), 'utf8').split(behindThis)
+  return [
+    `${written.trimEnd()}\n`,
+    behindThis,
+    '## The words of templates',
+    '',
+    ...templateReference(),
+    '',
+    '## Examples',
+    '',
+    ...exampleList(join(docs, '..', 'examples')),
+    '',
+    '## Every element and attribute',
+    '',
+    'As the schema says it, which `hades setup schema` prints. `place` stands for whatever can hold something: a disk, a partition,',
+    'an array, a volume.',
+    '',
+    ...setupReference(),
+  ].join('\n')
+}
+
 /** The pages by file name. */
 export function pages(): Readonly<Record<string, string>> {
-  return { 'api.md': apiPage(), 'failures.md': failuresPage(), 'cli.md': cliPage() }
+  return { 'api.md': apiPage(), 'failures.md': failuresPage(), 'cli.md': cliPage(), 'setup.md': setupPage() }
 }
 
 /** Names of the pages in docs/ that are not what they would be if written now. */

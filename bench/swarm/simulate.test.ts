@@ -67,6 +67,15 @@ describe.each([16, 72])('%i hosts on busy processors, each standing still for a 
     return { kind: 'stall', part: 0.1, atMs: 1000 + wave * 1000, durationMs: 1500 } as const
   })
 
+  test.each([1, 2, 4])('come back to their places after four seconds (seed %i)', (seed) => {
+    const long = faults.map((fault, wave) => ({ ...fault, atMs: 1000 + wave * 2500, durationMs: 4000 }))
+    const { lastMs, limitMs, originCopies } = simulate({ ...slowStart, seed, faults: long })
+    // 25 seconds in which somebody stands still, of a hundred. Hosts sent to the end of the line, ahead of all who then
+    // fed them, kept the line at half its rate to the end.
+    expect(limitMs / lastMs).toBeGreaterThan(0.68)
+    expect(originCopies).toBeLessThan(1.12)
+  })
+
   test.each([1, 2, 3, 4])('do not turn on each other or to the origin (seed %i)', (seed) => {
     const { lastMs, limitMs, originCopies } = simulate({ ...slowStart, seed, faults })
     // Nine seconds of standing still in a hundred; before, some ended at twice the time with two copies.

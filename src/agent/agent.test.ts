@@ -394,6 +394,17 @@ test.each(refusals)('when %s the failure is reported and the disk untouched', as
   expect(await isUntouched(world)).toBe(true)
 })
 
+test('another disk than the one that was proven before is refused, and untouched', async () => {
+  const world = await createWorld()
+  const { work } = world.service.instructions
+  if (work) work.approvedDisks = [{ name: 'system', sizeBytes: 32 * 2 ** 20, serial: 'OLD' }]
+  expect(await run(world)).toMatchObject({ kind: 'stays' })
+  const [reported] = world.service.of('reportFailure')
+  expect(reported).toMatchObject({ step: 'disk', code: 'disk-changed' })
+  expect(reported?.message[0]).toMatch(/serial S1.*proven one is 33554432 bytes, serial OLD/)
+  expect(await isUntouched(world)).toBe(true)
+})
+
 test('a corrupt image is reported with its frame, the log and no secret, and the disk does not boot', async () => {
   const world = await createWorld()
   const offset = image.manifest.frames[5]?.offset ?? 0

@@ -13,16 +13,20 @@ import type { Manifest } from '../model/image.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
+import { mountAndInstall } from './boot-loader.ts'
 import { Brought, sumCounts } from './bring.ts'
+import { findTwin } from './device-tree.ts'
 import { smaller } from './engine.ts'
-import { findEfiSystemPartition } from './gpt.ts'
+import { type EfiSystemPartition, findEfiSystemPartition, partitionUuids } from './gpt.ts'
 import type { Look } from './inventory.ts'
+import { together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { type Device, type Place, proofOfPlace, readLayout } from './place.ts'
-import { prepare } from './prepare.ts'
+import { type Prepared, prepare } from './prepare.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
+import { spillPlaces } from './spill-disk.ts'
 import { type Buffers, createBuffers } from './write.ts'
 
 /** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
@@ -161,16 +165,23 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
       erased: (disk: string, { text, seconds }: { readonly text: string; readonly seconds: number }) =>
         void actions.push({ name: `erase ${disk}`, outcome: 'done', text, seconds }),
     }
-    const places = await prepare(
-      { look, layout: readLayout(work.layout), manifests, zeros, tell, redeploy: work.redeploy, onErase },
-      signal,
-    )
+    const onLayout = () => reporter.begin('layout')
+    const layout = readLayout(work.layout)
+    const { approvedDisks: approved, redeploy } = work
+    const preparation = { look, layout, approved, manifests, zeros, tell, onLayout, redeploy, onErase }
+    const prepared = await prepare(preparation, signal)
     reporter.countBy(() => sumCounts(brought))
-    await bringAll(deployment, { origin, lanes, buffers, manifests, places, brought }, signal)
+    await together(signal, [
+      (signal) => bringAll(deployment, { origin, lanes, buffers, manifests, prepared, brought }, signal),
+      () => prepared.fileSystems.all(),
+    ])
+    const places = prepared.fileSystems.places()
+    refuseTwins(brought, prepared)
     await makeBootable(deployment, brought, signal)
+    await installLoader(deployment, prepared, signal)
     await share(deployment, brought, signal)
     reporter.begin('finish')
-    const bootEntry = await bootEntryOf(deployment, brought, signal)
+    const bootEntry = await bootEntryOf(deployment, { brought, prepared }, signal)
     const proof = proofOf(deployment, { places, brought, actions, documentBytes: origin.documentBytes, bootEntry })
     await complete(deployment, proof, signal)
   } finally {
@@ -184,7 +195,7 @@ type Images = {
   readonly lanes: number
   readonly buffers: Buffers
   readonly manifests: ReadonlyMap<string, Manifest>
-  readonly places: readonly Place[]
+  readonly prepared: Prepared
   /** Grows as images begin to come; whoever closes does so whatever happens. */
   readonly brought: Brought[]
 }
@@ -192,14 +203,17 @@ type Images = {
 /** Brings each image to its place, one after the other, and reads it back. */
 async function bringAll(deployment: Deployment, images: Images, signal: AbortSignal): Promise<void> {
   const { agent, reporter, look, work } = deployment
-  const targets = images.places.flatMap((place) => {
-    const { content } = place
-    const order = content.kind === 'image' && work.images.find(({ reference }) => reference === content.image)
+  const { places, unused, fileSystems } = images.prepared
+  const targets = places.flatMap((place) => {
+    const image = 'image' in place.content ? place.content.image : undefined
+    const order = image !== undefined && work.images.find(({ reference }) => reference === image)
     const manifest = order && images.manifests.get(order.reference)
     return order && manifest ? [{ place, order, manifest }] : []
   })
   const totalBytes = targets.reduce((sum, { manifest }) => sum + manifest.sizeBytes, 0)
   const budgetBytes = Math.floor(pieceBudgetFor(look.inventory.memoryBytes) / Math.max(1, targets.length))
+  const wanted = targets.map(({ place, manifest }) => ({ place, imageBytes: manifest.sizeBytes }))
+  const spillTo = spillPlaces(wanted, unused)
   let doneBytes = 0
   for (const [index, target] of targets.entries()) {
     // The same image at a second place: its peer steps back for the one that fetches now.
@@ -208,6 +222,8 @@ async function bringAll(deployment: Deployment, images: Images, signal: AbortSig
     const one = new Brought({
       ...target,
       ...images,
+      spillTo: spillTo.get(target.place.name),
+      fileSystems,
       budgetBytes,
       listen: { host, port: port === 0 ? 0 : port + index },
       sessionKey: deployment.sessionKey,
@@ -237,13 +253,39 @@ function networkRateOf({ inventory }: Look, order: ImageOrder['transfer']): numb
 async function makeBootable(deployment: Deployment, brought: readonly Brought[], signal: AbortSignal): Promise<void> {
   const { agent, reporter } = deployment
   reporter.begin('boot-block')
-  for (const one of brought) {
+  for (const one of brought.filter(({ isWithheld }) => isWithheld)) {
     const { place, manifest } = one.work
     const work = { seen: place.device, disk: one.disk, manifest, buffers: one.buffers, log: agent.log }
     const { bytesReadBack, gpt } = await writeBootBlock(work, signal)
     one.bytes = { ...one.bytes, bytesReadBack: one.bytes.bytesReadBack + bytesReadBack }
     if (gpt !== undefined) await reporter.event('gpt-moved', gpt)
   }
+}
+
+/** A system that looks for its disks by name must find one: nothing else of this machine may have the image's names. */
+function refuseTwins(brought: readonly Brought[], { otherDisks }: Prepared): void {
+  for (const { work, head } of brought) {
+    const names = partitionUuids(head, work.place.device.sectorBytes)
+    const fixed = names.map((name) => ({ place: work.place.name, kind: 'partitionUuid' as const, name }))
+    const twin = findTwin(fixed, otherDisks)
+    if (twin === undefined) continue
+    const words = `${twin.path} has the same partition UUID (${twin.fixed.name}) as a partition of ${work.order.reference}`
+    throw new Failure('disk-ambiguous', `${words}: the new system could take one for the other; erase that disk first`)
+  }
+}
+
+/** For a system that brought none. */
+async function installLoader(deployment: Deployment, prepared: Prepared, signal: AbortSignal): Promise<void> {
+  const { reporter, look, work } = deployment
+  if (work.postInstall?.installBootLoader !== true) return
+  reporter.begin('post-install')
+  const [layout, places] = [readLayout(work.layout), prepared.fileSystems.places()]
+  const { firmware } = look.inventory
+  const done = await mountAndInstall(
+    { layout, places, root: work.postInstall.root, firmware, esp: prepared.esp?.path },
+    signal,
+  )
+  await reporter.event('boot-loader', done)
 }
 
 /**
@@ -269,21 +311,27 @@ async function share(
   for (const source of sources) await source.close()
 }
 
-/** Of the first disk that holds an image whole. */
-async function bootEntryOf(deployment: Deployment, brought: readonly Brought[], signal: AbortSignal) {
+type Started = { readonly brought: readonly Brought[]; readonly prepared: Prepared }
+
+/** Of the first disk that holds an image whole, else of the EFI system partition among those of the setup. */
+async function bootEntryOf(deployment: Deployment, { brought, prepared }: Started, signal: AbortSignal) {
   const whole = brought.find(({ work }) => work.place.disk !== undefined && work.place.partition === undefined)
-  return whole && (await arrangeBoot(deployment, whole.work.place.device, whole.head, signal))
+  if (whole === undefined) {
+    const { disk, esp } = prepared.esp ?? {}
+    return disk && (await arrangeBoot(deployment, disk, esp, signal))
+  }
+  const { device } = whole.work.place
+  return await arrangeBoot(deployment, device, findEfiSystemPartition(whole.head, device.sectorBytes), signal)
 }
 
 /** On UEFI the disk comes first in the boot order. What firmware does not let us do is told, and no failure. */
 async function arrangeBoot(
   { look, reporter }: Deployment,
   disk: Device,
-  head: Buffer,
+  esp: EfiSystemPartition | undefined,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (look.inventory.firmware !== 'uefi') return undefined
-  const esp = findEfiSystemPartition(head, disk.sectorBytes)
   if (esp === undefined) {
     await reporter.event('boot-entry-failed', 'the image has no EFI system partition: the boot order stays as it is')
     return undefined

@@ -1,13 +1,12 @@
-// Where aria2 puts image.zst: in memory when the budget has room for all of it, else at the unused end of the target disk,
+// Where aria2 puts image.zst: in memory when the budget has room for all of it, else in the unused part of the target disk,
 // which it then reads and writes as a block device. Needs root, as the agent has in the scout.
 import { mkdtemp, rmdir, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import type { Manifest } from '../model/image.ts'
-import type { SeenDisk } from './inventory.ts'
 import type { Log } from './log.ts'
-import { unusedEnd } from './spill-disk.ts'
+import type { SpillPlace } from './spill-disk.ts'
 
 /** aria2's configuration and its notes beside the image. */
 const ownBytes = 1024 * 1024
@@ -18,29 +17,29 @@ export type Aria2Place = { readonly folder: string; readonly close: () => Promis
 /** Makes a folder for aria2, taken away by `close`. Throws an Error when there is no room for the image. */
 export async function makeAria2Place(work: {
   readonly manifest: Manifest
-  readonly spillTo: SeenDisk | undefined
+  readonly spillTo: SpillPlace | undefined
   readonly budgetBytes: number
   readonly log: Log
 }): Promise<Aria2Place> {
   const { manifest, spillTo, budgetBytes, log } = work
   const { storedBytes } = manifest
   if (storedBytes <= budgetBytes) return await mountFolder(storedBytes + ownBytes)
-  const range = spillTo && unusedEnd(manifest.sizeBytes, spillTo.sizeBytes)
-  if (spillTo === undefined || range === undefined || range.length < storedBytes) {
+  if (spillTo === undefined || spillTo.range.length < storedBytes) {
     throw new Error(
       `there is no room for ${storedBytes} bytes beside the image: ${budgetBytes} bytes of memory and ` +
-        `${range?.length ?? 0} bytes behind the image on a disk`,
+        `${spillTo?.range.length ?? 0} unused bytes on a disk`,
     )
   }
+  const { disk, range } = spillTo
   const place = await mountFolder(ownBytes)
   try {
     const part = ['--offset', String(range.offset), '--sizelimit', String(range.length)]
-    const { stdout: device } = await run('losetup', ['--find', '--show', ...part, spillTo.path])
+    const { stdout: device } = await run('losetup', ['--find', '--show', ...part, disk.path])
     const close = async () => {
       await run('losetup', ['--detach', device])
       await place.close()
     }
-    log.line(`aria2 keeps the image at ${device}, ${range.length} bytes of ${spillTo.path} from ${range.offset}`)
+    log.line(`aria2 keeps the image at ${device}, ${range.length} bytes of ${disk.path} from ${range.offset}`)
     try {
       await symlink(device, join(place.folder, 'image.zst'))
     } catch (error) {

@@ -1,5 +1,7 @@
 // Turns a disk that was read back into one that boots: its first MiB, the kernel's view of its partitions, and the
 // backup GPT at the disk's real end. When any of it fails, the first MiB is zero again.
+import { realpath, stat } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { execa } from 'execa'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
@@ -74,11 +76,19 @@ async function moveBackupGpt(seen: Device, signal: AbortSignal): Promise<string>
 
 /** Best effort: nothing in the scout needs the partitions, and the new system reads the table itself. */
 async function rereadPartitions(disk: OpenDisk, log: Log, signal: AbortSignal): Promise<void> {
-  if (!disk.isBlockDevice) return
+  if (!disk.isBlockDevice || !(await hasPartitions(disk.path))) return
   const options = { cancelSignal: signal, timeout: toolTimeoutMs, stdin: 'ignore' } as const
   await execa('blockdev', ['--rereadpt', disk.path], options).catch((error: unknown) => {
     log.failure(`the kernel keeps its old view of the partitions of ${disk.path}`, error)
   })
+}
+
+/** A partition has no partitions of its own. */
+async function hasPartitions(path: string): Promise<boolean> {
+  return await stat(`/sys/class/block/${basename(await realpath(path))}/partition`).then(
+    () => false,
+    () => true,
+  )
 }
 
 async function zeroHead(seen: Device, zeros: Buffer): Promise<void> {

@@ -1,4 +1,5 @@
-// Brings one image to one place and proves it there; all but its first MiB, which waits until every image is proven.
+// Brings one image to one place and proves it there: its bytes as they are, all but the first MiB, which waits until every
+// image is proven; or its files, unpacked into a file system.
 import type { TransferCounts } from '../contract/types.ts'
 import type { ImageOrder } from '../contract/work-types.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -8,7 +9,8 @@ import type { RedeployMode } from '../model/layout.ts'
 import { compareFrames } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import { openSource } from './engine.ts'
-import type { FrameSource } from './frame-source.ts'
+import type { FileSystems } from './file-systems.ts'
+import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import type { Log } from './log.ts'
 import type { Origin } from './origin.ts'
 import type { Place } from './place.ts'
@@ -16,13 +18,18 @@ import { headBytesMax } from './plan.ts'
 import { judgeSample, sampleFrames } from './redeploy.ts'
 import type { Reporter } from './report.ts'
 import { addCounts, countsOfOrigin } from './source-counts.ts'
+import type { SpillPlace } from './spill-disk.ts'
+import { unpack } from './unpack.ts'
 import { readBack } from './verify.ts'
-import { type Buffers, type TransferProgress, tailOf, transfer, wipe, wipeEnds } from './write.ts'
+import { type Buffers, inflate, type TransferProgress, tailOf, transfer, wipe, wipeEnds } from './write.ts'
 
 export type Bringing = {
   readonly place: Place
   readonly order: ImageOrder
   readonly manifest: Manifest
+  readonly spillTo: SpillPlace | undefined
+  /** Those being made: an image that is unpacked waits for the ones it is unpacked into. */
+  readonly fileSystems: FileSystems
   readonly origin: Origin
   /** Shared by all images; the first MiB of each has its own. */
   readonly buffers: Buffers
@@ -54,7 +61,7 @@ export class Brought {
 
   constructor(work: Bringing) {
     this.work = work
-    const { order, manifest, place, origin, log } = work
+    const { order, manifest, origin, log } = work
     const [head] = alignedBuffers(1, headBytesMax)
     if (head === undefined) throw new Error('alignedBuffers gave fewer than asked for')
     this.head = head
@@ -63,7 +70,7 @@ export class Brought {
       imageUrl: order.imageUrl,
       manifest,
       origin,
-      spillTo: place.disk !== undefined && place.partition === undefined ? place.disk : undefined,
+      spillTo: work.spillTo,
       connections: work.lanes,
       budgetBytes: work.budgetBytes,
       listen: work.listen,
@@ -77,6 +84,11 @@ export class Brought {
 
   get buffers(): Buffers {
     return { ...this.work.buffers, head: this.head }
+  }
+
+  /** Its bytes lie in the place as they are, and its first MiB waits in `head`. */
+  get isWithheld(): boolean {
+    return this.work.place.content.kind === 'image'
   }
 
   /** The place, opened and claimed. */
@@ -93,7 +105,54 @@ export class Brought {
     return { engine, ...sum, writtenBytes, durableBytes, sources: [...sources], uploads: [...uploads] }
   }
 
+  /** Resolves when all of it is proven, but for the first MiB where that is withheld. */
   async bring(signal: AbortSignal): Promise<void> {
+    await (this.isWithheld ? this.#write(signal) : this.#unpack(signal))
+  }
+
+  async #unpack(signal: AbortSignal): Promise<void> {
+    const { place, order, manifest, origin, log, reporter, before, fileSystems } = this.work
+    const { imageUrl } = order
+    let refetchedBytes = 0
+    const refetch = async (number: number) => {
+      const { offset, length } = manifest.frames[number] ?? { offset: 0, length: 0 }
+      const bytes = Buffer.allocUnsafeSlow(length)
+      await origin.fetchRange(imageUrl, offset, manifest.storedBytes, bytes, signal)
+      refetchedBytes += length
+      return bytes
+    }
+    let writtenBytes = 0
+    const inflated = async (frame: ArrivedFrame, signal: AbortSignal) => {
+      const bytes = await inflate({ imageUrl, manifest, log }, frame, refetch, signal)
+      writtenBytes += manifest.frames[frame.number]?.length ?? 0
+      return bytes
+    }
+    reporter.begin('transfer', before.totalBytes, before.doneBytes)
+    // Its own and those that are mounted below it.
+    await fileSystems.all()
+    const bytesReadBack = await unpack(
+      {
+        place,
+        places: fileSystems.places(),
+        manifest,
+        source: this.source,
+        inflate: inflated,
+        onUnpacked: (doneBytes) => {
+          this.#progress = { doneBytes, writtenBytes, durableBytes: 0, refetchedBytes }
+          reporter.progress(before.doneBytes + doneBytes)
+        },
+        onVerifying: () => {
+          this.#progress = { ...this.#progress, durableBytes: writtenBytes }
+          reporter.begin('verify', before.totalBytes, before.doneBytes)
+        },
+        onVerified: (doneBytes) => reporter.progress(before.doneBytes + doneBytes),
+      },
+      signal,
+    )
+    this.bytes = { bytesWritten: manifest.sizeBytes, bytesZeroed: 0, bytesKept: 0, bytesReadBack }
+  }
+
+  async #write(signal: AbortSignal): Promise<void> {
     const { place, order, manifest, origin, log, reporter, before } = this.work
     const { path } = place.device
     await this.#open(signal)

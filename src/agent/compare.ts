@@ -4,7 +4,8 @@ import { isZero, rawBytesOf, sha256Of } from '../image/frames.ts'
 import type { Manifest } from '../model/image.ts'
 import type { OpenDisk } from './disk.ts'
 import { lanesOver, together } from './lanes.ts'
-import { headBytesMax, type Range } from './plan.ts'
+import { freeFrameBytes, headBytesMax, type Range } from './plan.ts'
+import { readRanges } from './read-frame.ts'
 
 /** Blocks that differ are written; page and sector of all disks fit into one. */
 const blockBytes = 4096
@@ -27,13 +28,13 @@ export async function isFrameThere(
 ): Promise<boolean> {
   const frame = manifest.frames[number]
   const length = rawBytesOf(manifest, number)
-  await disk.read(slot, length, number * manifest.frameSizeBytes)
+  await readRanges(disk, manifest, number, slot, 0)
   const raw = slot.subarray(0, length)
   return frame?.class === 'data' ? (await sha256Of(raw)) === frame.rawSha256 : isZero(raw)
 }
 
 /**
- * Reads the place and gives the frames that are there as the manifest has them. When the first is, its first MiB is put
+ * Reads the place, but for what is free, and gives the frames that are there as the manifest has them. When the first is, its first MiB is put
  * into `buffers.head`: it is about to be wiped. Frames that begin at or reach behind `untilBytes` are not looked at. Throws
  * Failure `disk-error`.
  */
@@ -43,7 +44,7 @@ export async function compareFrames(
 ): Promise<ReadonlySet<number>> {
   const { manifest, buffers, untilBytes, onProgress } = work
   const kept = new Set<number>()
-  let doneBytes = 0
+  let doneBytes = freeFrameBytes(manifest)
   const look = async (number: number, lane: number) => {
     const slot = buffers.raw[lane]
     if (slot === undefined) throw new Error(`no buffer for lane ${lane}`)
@@ -56,7 +57,8 @@ export async function compareFrames(
     doneBytes += length
     onProgress(doneBytes)
   }
-  await together(signal, lanesOver(buffers.raw.length, manifest.frames.keys(), look))
+  const filled = [...manifest.frames.keys()].filter((number) => manifest.frames[number]?.class !== 'free')
+  await together(signal, lanesOver(buffers.raw.length, filled, look))
   return kept
 }
 

@@ -12,6 +12,7 @@ import { FakeOrigin } from './fake-origin.ts'
 import { createLog } from './log.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { headBytesMax } from './plan.ts'
+import { unusedEnd } from './spill-disk.ts'
 import { ownFolder, publish, rawDisk, type TestImage } from './test-image.ts'
 import { createBuffers, transfer } from './write.ts'
 
@@ -77,6 +78,7 @@ async function host(
   const origin = new Origin({ connections: lanes, limits: quick, log })
   const fellBack: string[] = []
   const imageUrl = options.work?.imageUrl ?? from.url('/image.zst')
+  const range = unusedEnd(manifest.sizeBytes, sizeBytes)
   const source = openSource({
     order: {
       engine: 'swarm',
@@ -90,7 +92,7 @@ async function host(
     imageUrl,
     manifest,
     origin,
-    spillTo: { path, sizeBytes, sectorBytes: 512, rotational: false },
+    spillTo: range && { disk: { path, sizeBytes, sectorBytes: 512 }, range },
     connections: lanes,
     budgetBytes: 64 * mebibyte,
     listen: { host: '127.0.0.1', port: 0 },

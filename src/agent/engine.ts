@@ -13,11 +13,10 @@ import { FallbackFrames } from './fallback-frames.ts'
 import { piecesOfFrame } from './frame-assembly.ts'
 import type { FrameSource } from './frame-source.ts'
 import { HttpFrames } from './http-frames.ts'
-import type { SeenDisk } from './inventory.ts'
 import type { Log } from './log.ts'
 import type { Origin } from './origin.ts'
 import { PieceFrames } from './piece-frames.ts'
-import { openSpillDisk, type SpillDisk, unusedEnd } from './spill-disk.ts'
+import { openSpillDisk, type SpillDisk, type SpillPlace } from './spill-disk.ts'
 
 /** What is needed to begin must be there by then. */
 const torrentMsMax = 30_000
@@ -27,8 +26,8 @@ export type EngineWork = {
   readonly imageUrl: string
   readonly manifest: Manifest
   readonly origin: Origin
-  /** The disk whose unused end, behind the image, takes what memory does not; undefined where there is none. */
-  readonly spillTo: SeenDisk | undefined
+  /** Where on a disk what memory does not hold may go; undefined where there is no room. */
+  readonly spillTo: SpillPlace | undefined
   /** Requests in flight, where the plain engine asks. */
   readonly connections: number
   /** For compressed pieces. */
@@ -170,13 +169,13 @@ async function fetchTorrent({ order, manifest, origin }: EngineWork, signal: Abo
   return torrent
 }
 
-/** Room behind the image for what memory cannot hold; undefined when that is all of it, or there is no room. */
+/** Room on the disk for what memory cannot hold; undefined when that is nothing, or there is no room. */
 async function openSpill({ manifest, spillTo, budgetBytes, log }: EngineWork, pieceBytes: number) {
-  const range = spillTo && unusedEnd(manifest.sizeBytes, spillTo.sizeBytes)
-  if (spillTo === undefined || range === undefined || manifest.storedBytes <= budgetBytes) return undefined
-  const spill: SpillDisk = await openSpillDisk(spillTo, range, pieceBytes)
+  if (spillTo === undefined || manifest.storedBytes <= budgetBytes) return undefined
+  const { disk, range } = spillTo
+  const spill: SpillDisk = await openSpillDisk(disk, range, pieceBytes)
   log.line(
-    `pieces beyond ${budgetBytes} bytes of memory go to ${spillTo.path}, ${range.length} bytes from ${range.offset}`,
+    `pieces beyond ${budgetBytes} bytes of memory go to ${disk.path}, ${range.length} bytes from ${range.offset}`,
   )
   return spill
 }

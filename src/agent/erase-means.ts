@@ -1,7 +1,8 @@
 // What all ways to erase a disk have in common, and the sentence for a disk that does not offer the one that is asked for.
+
+import { describe } from '../model/choose-disk.ts'
 import { Failure } from '../model/failure.ts'
 import type { EraseMethod } from '../model/layout.ts'
-import { describe } from './choose-disk.ts'
 import type { SeenDisk } from './inventory.ts'
 
 /** One way to erase that this disk offers. */

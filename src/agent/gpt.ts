@@ -9,6 +9,7 @@ export type EfiSystemPartition = {
 }
 
 const efiSystemType = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b'
+const noType = '00000000-0000-0000-0000-000000000000'
 /** Tables have 128 rows; a header that says much more is no header. */
 const entriesMax = 1024
 
@@ -17,19 +18,34 @@ export function hasGpt(head: Buffer, sectorBytes: number): boolean {
   return head.length >= 2 * sectorBytes && head.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART'
 }
 
+/** The GUIDs of the partitions in the table, lower case; none when there is no table. */
+export function partitionUuids(head: Buffer, sectorBytes: number): readonly string[] {
+  return rowsOf(head, sectorBytes).map(({ uuid }) => uuid)
+}
+
 /** The first EFI system partition in the table; undefined when there is no table or none in it. */
 export function findEfiSystemPartition(head: Buffer, sectorBytes: number): EfiSystemPartition | undefined {
-  if (!hasGpt(head, sectorBytes)) return undefined
+  const row = rowsOf(head, sectorBytes).find(({ type }) => type === efiSystemType)
+  return row && { number: row.number, uuid: row.uuid }
+}
+
+type Row = EfiSystemPartition & { readonly type: string }
+
+/** The rows that name a partition, as far as they lie in `head`. */
+function rowsOf(head: Buffer, sectorBytes: number): readonly Row[] {
+  if (!hasGpt(head, sectorBytes)) return []
   const entriesAt = Number(head.readBigUInt64LE(sectorBytes + 72)) * sectorBytes
   const entries = Math.min(entriesMax, head.readUInt32LE(sectorBytes + 80))
   const entryBytes = head.readUInt32LE(sectorBytes + 84)
-  if (entryBytes < 128) return undefined
+  if (entryBytes < 128) return []
+  const rows: Row[] = []
   for (let index = 0; index < entries; index++) {
     const at = entriesAt + index * entryBytes
-    if (at + entryBytes > head.length) return undefined
-    if (readGuid(head, at) === efiSystemType) return { number: index + 1, uuid: readGuid(head, at + 16) }
+    if (at + entryBytes > head.length) break
+    const type = readGuid(head, at)
+    if (type !== noType) rows.push({ number: index + 1, uuid: readGuid(head, at + 16), type })
   }
-  return undefined
+  return rows
 }
 
 /** The first three fields of a GUID on disk are little-endian, the rest are bytes in order. */

@@ -5,6 +5,7 @@ import { cpus, release, totalmem } from 'node:os'
 import { basename, join } from 'node:path'
 import { execa } from 'execa'
 import type { Disk, Inventory } from '../contract/types.ts'
+import { isComposed } from './device-tree.ts'
 import { readDiskIdentity } from './disk-identity.ts'
 
 /** A disk as it was seen; `notUsable` says why nothing may be written to it now. */
@@ -92,12 +93,16 @@ function toDisk(device: BlockDevice): SeenDisk {
   })
 }
 
-/** Says what holds the disk or a part of it: a mount, swap, or a composed device (LVM, RAID, crypt) on top of it. */
+/**
+ * Says what holds the disk or a part of it: a mount, swap, or a device on top of it (crypt, multipath). Arrays and volumes
+ * that nobody has mounted are no use of it: they are left from before and are stopped.
+ */
 function useOf(device: BlockDevice): string | undefined {
   const mounts = [device.mountpoints].flat(2).filter((mount) => typeof mount === 'string')
   if (mounts.length > 0) return `${String(device.path)} is mounted at ${mounts.join(', ')}`
   for (const child of device.children ?? []) {
-    const use = child.type === 'part' ? useOf(child) : `${String(device.path)} holds ${String(child.path)}`
+    const isLooked = child.type === 'part' || isComposed(String(child.type))
+    const use = isLooked ? useOf(child) : `${String(device.path)} holds ${String(child.path)}`
     if (use !== undefined) return use
   }
   return undefined

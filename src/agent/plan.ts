@@ -1,4 +1,5 @@
 // What to fetch and what to zero, worked out from the manifest before the first byte moves. Pure.
+import { rawBytesOf, writtenRanges } from '../image/frames.ts'
 import type { Manifest } from '../model/image.ts'
 
 /**
@@ -30,7 +31,7 @@ export function planBatches(
 ): readonly Batch[] {
   const batches: { offset: number; length: number; frames: number[] }[] = []
   manifest.frames.forEach((frame, number) => {
-    if (frame.class === 'zero' || !isWanted(number)) return
+    if (frame.class !== 'data' || !isWanted(number)) return
     const last = batches.at(-1)
     const joins = last !== undefined && last.offset + last.length === frame.offset
     const fits = joins && last.length + frame.length <= limits.batchBytesMax
@@ -40,6 +41,19 @@ export function planBatches(
     } else batches.push({ offset: frame.offset, length: frame.length, frames: [number] })
   })
   return batches
+}
+
+/** Bytes of the disk of one frame that the image says something of: all but its free blocks. */
+export function filledBytes(manifest: Manifest, number: number): number {
+  return writtenRanges(manifest, number).reduce((sum, { length }) => sum + length, 0)
+}
+
+/** Bytes of the disk in frames that may read as anything: nothing is done about them. */
+export function freeFrameBytes(manifest: Manifest): number {
+  return manifest.frames.reduce(
+    (sum, frame, number) => sum + (frame.class === 'free' ? rawBytesOf(manifest, number) : 0),
+    0,
+  )
 }
 
 /**
@@ -55,7 +69,7 @@ export function planZeros(
   manifest.frames.forEach((frame, number) => {
     if (frame.class !== 'zero' || kept.has(number)) return
     const offset = number * manifest.frameSizeBytes
-    const length = Math.min(manifest.frameSizeBytes, manifest.sizeBytes - offset)
+    const length = rawBytesOf(manifest, number)
     const last = zeros.at(-1)
     const joins = last !== undefined && last.offset + last.length === offset
     if (joins && last.length + length <= zeroBytesMax) last.length += length

@@ -1,9 +1,9 @@
 // Whether it pays to compare what a disk holds before anything is fetched: a few frames are looked at, and the time to read
 // the whole image back is set against the time that the frames that are there need not be fetched and written.
 import { randomInt } from 'node:crypto'
-import { rawBytesOf } from '../image/frames.ts'
 import type { Manifest } from '../model/image.ts'
 import { type Comparing, isFrameThere } from './compare.ts'
+import { filledBytes } from './plan.ts'
 
 /** So many frames tell the part that is there to a few percent; no more time is spent than this. */
 const sampledFramesMax = 64
@@ -37,7 +37,7 @@ export async function sampleFrames(work: Comparing, signal: AbortSignal): Promis
     candidates.pop()
     if (await isFrameThere(work, number, slot)) there += 1
     frames += 1
-    bytes += rawBytesOf(manifest, number)
+    bytes += filledBytes(manifest, number)
   }
   const elapsedMs = Math.max(1, performance.now() - beganMs)
   return { frames, there, bytesPerSecond: (bytes * 1000) / elapsedMs }
@@ -57,10 +57,11 @@ export function judgeSample(
 ): Decision {
   let [storedBytes, dataBytes, comparedBytes] = [0, 0, 0]
   manifest.frames.forEach((frame, number) => {
-    comparedBytes += rawBytesOf(manifest, number)
+    const bytes = filledBytes(manifest, number)
+    comparedBytes += bytes
     if (frame.class !== 'data') return
     storedBytes += frame.length
-    dataBytes += rawBytesOf(manifest, number)
+    dataBytes += bytes
   })
   if (frames === 0) return { isDifference: false, text: 'full: the image has no frames to sample' }
   const readSeconds = comparedBytes / bytesPerSecond

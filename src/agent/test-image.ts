@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { compressFrame, encodeSeekTable, rawBytesOf } from '../image/frames.ts'
 import { digestOf, encodeManifest } from '../image/manifest.ts'
-import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
+import { type BlockRun, blockBytes, frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
 
 export type TestImage = {
   readonly raw: Buffer
@@ -16,23 +16,27 @@ export type TestImage = {
   readonly digest: string
 }
 
-/** Publishes a raw disk. */
-export async function publish(raw: Buffer, sectorBytes: 512 | 4096 = 512): Promise<TestImage> {
+/** Publishes a raw disk. `runs` are what of each frame matters, where that is not all; the rest of `raw` must be zeros. */
+export async function publish(
+  raw: Buffer,
+  sectorBytes: 512 | 4096 = 512,
+  runs: readonly (readonly BlockRun[] | undefined)[] = [],
+): Promise<TestImage> {
   const frames: ManifestFrame[] = []
   const parts: Buffer[] = []
   let offset = 0
   for (let at = 0; at < raw.length; at += frameSizeBytes) {
-    const frame = await compressFrame(raw.subarray(at, at + frameSizeBytes))
-    const place = { offset, length: frame.bytes.length }
-    const { sha256, rawSha256 } = { sha256: '', rawSha256: '', ...frame }
-    frames.push(frame.class === 'zero' ? { class: 'zero', ...place } : { class: 'data', ...place, sha256, rawSha256 })
+    const frame = await compressFrame(raw.subarray(at, at + frameSizeBytes), runs[frames.length])
+    const { bytes, ...rest } = frame
+    frames.push({ offset, length: bytes.length, ...rest })
     parts.push(frame.bytes)
     offset += frame.bytes.length
   }
   const size = { sizeBytes: raw.length, frameSizeBytes }
   const entries = frames.map((frame, number) => ({ stored: frame.length, raw: rawBytesOf(size, number) }))
   const imageZst = Buffer.concat([...parts, encodeSeekTable(entries)])
-  const manifest: Manifest = { format: 1, ...size, storedBytes: imageZst.length, sectorBytes, frames }
+  const version = runs.length > 0 ? ({ format: 2, kind: 'disk' } as const) : ({ format: 1 } as const)
+  const manifest: Manifest = { ...version, ...size, storedBytes: imageZst.length, sectorBytes, frames }
   const manifestBytes = encodeManifest(manifest)
   return { raw, imageZst, manifest, manifestBytes, digest: digestOf(manifestBytes) }
 }
@@ -42,6 +46,20 @@ export function quarterRandom(bytes: number): Buffer {
   const raw = Buffer.alloc(bytes)
   const random = randomBytes(Math.ceil(bytes / 4))
   for (let at = 0; at < bytes; at += 64) random.copy(raw, at, at / 4, at / 4 + 16)
+  return raw
+}
+
+/** Zeros in `raw` where `runs` leave out something. */
+export function clearFree(raw: Buffer, runs: readonly (readonly BlockRun[] | undefined)[]): Buffer {
+  for (const [number, kept] of runs.entries()) {
+    if (kept === undefined) continue
+    const frame = raw.subarray(number * frameSizeBytes, (number + 1) * frameSizeBytes)
+    const whole = Buffer.from(frame)
+    frame.fill(0)
+    for (const [first, count] of kept) {
+      whole.copy(frame, first * blockBytes, first * blockBytes, (first + count) * blockBytes)
+    }
+  }
   return raw
 }
 
@@ -88,7 +106,7 @@ export async function attachLoop(
   for (let at = 0; at < sizeBytes; at += rubbish.length)
     await file.write(rubbish, 0, Math.min(rubbish.length, sizeBytes - at), at)
   await file.close()
-  const options = ['--find', '--show', '--sector-size', String(sectorBytes)]
+  const options = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes)]
   const { stdout: device } = await execa('losetup', [...options, path])
   // A device that was made read-only stays so, whatever file it is given next.
   await execa('blockdev', ['--setrw', device])

@@ -11,7 +11,7 @@ import { HttpFrames } from './http-frames.ts'
 import { createLog } from './log.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { headBytesMax } from './plan.ts'
-import { attachLoop, ownFolder, publish, quarterRandom, rawDisk, type TestImage } from './test-image.ts'
+import { attachLoop, clearFree, ownFolder, publish, quarterRandom, rawDisk, type TestImage } from './test-image.ts'
 import { readBack } from './verify.ts'
 import { createBuffers, type TransferProgress, transfer, wipe } from './write.ts'
 
@@ -330,6 +330,55 @@ test('what reads back other than it was written is named by its frame', async ()
     await writeFile(path, bytes)
   }
 })
+
+test.each([512, 4096] as const)(
+  'free blocks are neither written nor read back on sectors of %i bytes, and frames of nothing else not even fetched',
+  async (sectorBytes) => {
+    const block = 4096
+    // The head is kept whole, whatever of it is free; the last run ends with the image, in the middle of a block.
+    const runs = [
+      [
+        [0, 10],
+        [300, 20],
+        [1000, 24],
+      ],
+      [],
+      undefined,
+      [
+        [5, 1],
+        [900, 3],
+      ],
+    ] as const
+    const raw = clearFree(await rawDisk(folder, ['data', 'data', 'zero', 'data']), runs)
+    const bytes = raw.subarray(0, 3 * frameSizeBytes + 903 * block - (sectorBytes === 512 ? 512 : 0))
+    const image = await publish(bytes, sectorBytes, runs)
+    expect(image.manifest.frames.map((frame) => frame.class)).toEqual(['data', 'free', 'zero', 'data'])
+    const path = await diskFile(raw.length)
+    const from = await serve(image)
+    const told: number[] = []
+    const result = await bring(image, from, path, { sectorBytes, onProgress: (done) => told.push(done) })
+    const disk = await readFile(path)
+    const kept = Buffer.alloc(raw.length, 0xa5).fill(0, 0, headBytesMax)
+    for (const [at, count] of [
+      [300, 20],
+      [1000, 24],
+      [2048, 1024],
+      [3077, 1],
+      [3972, 3],
+    ] as const) {
+      bytes.copy(kept, at * block, at * block, (at + count) * block)
+    }
+    expect(disk.equals(kept)).toBe(true)
+    expect(result.head.equals(bytes.subarray(0, headBytesMax))).toBe(true)
+    const last = bytes.length - 3 * frameSizeBytes - 900 * block
+    expect(result.bytesWritten).toBe(headBytesMax + 45 * block + last)
+    expect(result.bytesZeroed).toBe(frameSizeBytes)
+    expect(result.readBytes).toBe(45 * block + last + frameSizeBytes)
+    expect(told.at(-1)).toBe(bytes.length)
+    const data = image.manifest.frames.filter((frame) => frame.class === 'data')
+    expect(result.bytesFetched).toBe(image.manifestBytes.length + data.reduce((sum, { length }) => sum + length, 0))
+  },
+)
 
 test('a disk that is mounted cannot be opened', async () => {
   const loop = await attachLoop(join(folder, 'disk.raw'), 16 * 1024 * 1024, 512)

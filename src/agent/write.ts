@@ -1,7 +1,7 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
 // until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
-import { inflateFrame, rawBytesOf } from '../image/frames.ts'
+import { inflateFrame, rawBytesOf, writtenRanges } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
 import { differingRuns } from './compare.ts'
@@ -10,7 +10,7 @@ import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { corrupt, type Origin, refetchesMax } from './origin.ts'
-import { headBytesMax, planZeros, type Range } from './plan.ts'
+import { filledBytes, freeFrameBytes, headBytesMax, planZeros, type Range } from './plan.ts'
 
 /** Zeros are a step of so much at most: to be seen and stopped. */
 const zeroBytesMax = 256 * 1024 * 1024
@@ -90,7 +90,7 @@ export type TransferCounts = {
 }
 
 export type TransferProgress = {
-  /** Bytes of disk that are written or zeroed, or were there. */
+  /** Bytes of disk that are written or zeroed, or need neither: they were there, or are free. */
   readonly doneBytes: number
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
@@ -114,31 +114,33 @@ export type Transfer = {
 }
 
 /**
- * Takes every data frame from the source in the order of arrival, checks, inflates and writes it; zeroes every zero frame
- * beside, but for frames that are there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * Takes every data frame from the source in the order of arrival, checks, inflates and writes it, but for its free blocks;
+ * zeroes every zero frame beside; leaves out what is there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
  * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
   const { source, manifest, disk, buffers, kept = new Set(), onProgress } = work
   const counts = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0 }
+  let doneBytes = freeFrameBytes(manifest)
   let writtenBytes = 0
   for (const number of kept) {
     // The head of the first was wiped, and is written in the end.
     const head = number === 0 ? Math.min(rawBytesOf(manifest, 0), headBytesMax) : 0
     counts.bytesWritten += head
-    counts.bytesKept += rawBytesOf(manifest, number) - head
+    counts.bytesKept += Math.max(0, filledBytes(manifest, number) - head)
+    doneBytes += rawBytesOf(manifest, number)
     writtenBytes += storedBytesOf(manifest, number)
   }
   let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
-    const doneBytes = counts.bytesWritten + counts.bytesZeroed + counts.bytesKept
     onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, refetchedBytes })
     return { doneBytes, storedBytes: writtenBytes }
   }
   const zero = async (range: Range, _: number, signal: AbortSignal) => {
     await disk.zero(range.offset, range.length, buffers.zeros, signal)
     counts.bytesZeroed += range.length
+    doneBytes += range.length
     await durability.flushWhenDue(tell())
   }
   const bring = async (frame: ArrivedFrame, lane: number, signal: AbortSignal) => {
@@ -153,10 +155,11 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
       return bytes
     }
     const raw = await inflate(work, frame, refetch, signal)
-    const bytesWritten = await writeFrame(work, frame.number, { raw, slot })
+    const bytes = await writeFrame(work, frame.number, { raw, slot })
     source.written(frame.number)
-    counts.bytesWritten += bytesWritten
-    counts.bytesKept += raw.length - bytesWritten
+    counts.bytesWritten += bytes.written
+    counts.bytesKept += bytes.kept
+    doneBytes += raw.length
     writtenBytes += storedBytesOf(manifest, frame.number)
     signal.throwIfAborted()
     await durability.flushWhenDue(tell())
@@ -196,8 +199,8 @@ function createDurability(disk: OpenDisk) {
 }
 
 /** Gives the disk bytes of a frame; one that is lost or corrupt is fetched from the origin, a bounded number of times. */
-async function inflate(
-  { imageUrl, manifest, log }: Transfer,
+export async function inflate(
+  { imageUrl, manifest, log }: Pick<Transfer, 'imageUrl' | 'manifest' | 'log'>,
   { number, read }: ArrivedFrame,
   refetch: (number: number) => Promise<Buffer>,
   signal: AbortSignal,
@@ -228,29 +231,32 @@ function storedBytesOf(manifest: Manifest, number: number): number {
 }
 
 /**
- * Writes the frame, but keeps what belongs to the head of the disk in `buffers.head`. Where the place was compared, only
- * blocks that differ are written. Gives the bytes written, the head's too.
+ * Writes what of the frame is to be written, but keeps what belongs to the head of the disk in `buffers.head`. Where the place
+ * was compared, only blocks that differ are written. Gives the bytes written, the head's too, and those that were there.
  */
 async function writeFrame(
   { disk, buffers, manifest, kept: compared }: Transfer,
   number: number,
   { raw, slot }: { readonly raw: Buffer; readonly slot: Buffer },
-): Promise<number> {
+): Promise<{ readonly written: number; readonly kept: number }> {
   const place = number * manifest.frameSizeBytes
   const head = number === 0 ? Math.min(raw.length, headBytesMax) : 0
   raw.copy(buffers.head, 0, 0, head)
-  let bytes = head
-  for (const { offset, length } of [{ offset: head, length: raw.length - head }]) {
-    if (length <= 0) continue
-    const part = slot.subarray(offset)
-    const wanted = raw.subarray(offset, offset + length)
-    if (compared !== undefined) await disk.read(part, length, place + offset)
-    const runs = compared === undefined ? [{ offset: 0, length }] : differingRuns(wanted, part)
+  let [written, kept] = [head, 0]
+  for (const { offset, length } of writtenRanges(manifest, number)) {
+    const from = Math.max(offset, head)
+    const rest = offset + length - from
+    if (rest <= 0) continue
+    const part = slot.subarray(from)
+    const wanted = raw.subarray(from, from + rest)
+    if (compared !== undefined) await disk.read(part, rest, place + from)
+    const runs = compared === undefined ? [{ offset: 0, length: rest }] : differingRuns(wanted, part)
     wanted.copy(part)
     for (const run of runs) {
-      await disk.write(part.subarray(run.offset), run.length, place + offset + run.offset)
-      bytes += run.length
+      await disk.write(part.subarray(run.offset), run.length, place + from + run.offset)
+      written += run.length
     }
+    kept += rest - runs.reduce((sum, run) => sum + run.length, 0)
   }
-  return bytes
+  return { written, kept }
 }

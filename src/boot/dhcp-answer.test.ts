@@ -103,7 +103,7 @@ test.each(bootFiles)('%s on %s is sent the boot file of its loader', (kind, arch
   const loaders = ['auto', 'pxelinux', 'ipxe', 'grub'] as const
   const found = loaders.map((loader) => [
     loader,
-    bootFileFor({ kind, arch }, loader, '52:54:00:77:00:01', config.httpBase),
+    bootFileFor({ kind, arch }, { loader, bootTarget: 'scout' }, '52:54:00:77:00:01', config.httpBase),
   ])
   expect(Object.fromEntries(found)).toEqual(expected)
 })
@@ -170,6 +170,15 @@ test('a URL that does not fit the old field is in the option alone', () => {
 
 test('a host that is to boot from its disk is sent its loader all the same', () => {
   expect(offerTo(clients['UEFI PXE'] ?? {}, { bootTarget: 'local' }).bootFile).toBe('grubx64.efi')
+})
+
+test('a host that is to boot a partition is sent GRUB, which finds it, unless its loader is iPXE', () => {
+  const bootTarget = 'local:2'
+  expect(offerTo(clients['BIOS PXE'] ?? {}, { bootTarget }).bootFile).toBe('grubpc.0')
+  expect(offerTo(clients['UEFI PXE'] ?? {}, { bootTarget }).bootFile).toBe('grubx64.efi')
+  expect(offerTo(clients['BIOS PXE'] ?? {}, { bootTarget, loader: 'ipxe' }).bootFile).toBe('undionly.kpxe')
+  expect(offerTo(clients.iPXE ?? {}, { bootTarget }).bootFile).toBe(url)
+  expect(offerTo(clients['BIOS PXE'] ?? {}, { bootTarget: 'netboot:rescue' }).bootFile).toBe('lpxelinux.0')
 })
 
 test.each<[string, DhcpOptions, Partial<DhcpMessage>]>([

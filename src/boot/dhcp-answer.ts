@@ -1,7 +1,7 @@
 // Who gets which DHCP answer: a pure decision from the message, the host's reservation and the configuration (RFC 2131
 // section 4.3; PXE 2.1; RFC 4578). What the machine boots in the end is not decided here: the loader it is sent asks for a
-// script, and that is rendered from the boot record.
-import type { BootTarget } from '../model/boot.ts'
+// script, and that is rendered from the boot record. The target only chooses the loader that gets there soonest.
+import { type BootTarget, partsOf } from '../model/boot.ts'
 import type { Loader } from '../model/host.ts'
 import { type DhcpMessage, encodeDhcp } from '../protocol/dhcp.ts'
 import { type DhcpOptions, subOptions } from '../protocol/dhcp-options.ts'
@@ -17,7 +17,7 @@ export type Reservation = {
   readonly hostId: number
   /** Dotted IPv4. */
   readonly address: string
-  /** Does not change the answer; it goes into the event, to tell later what the host was to boot. */
+  /** Also goes into the event, to tell later what the host was to boot. */
   readonly bootTarget: BootTarget
   readonly loader: Loader
 }
@@ -65,12 +65,16 @@ type BootRow = {
   readonly kind: ClientKind
   readonly arch?: ClientArch
   readonly loader?: Loader
+  /** For hosts that are to boot a partition of their disk. */
+  readonly isPartition?: true
   readonly bootFile: string
 }
 
 /**
  * Which boot file a client gets: the first row that fits; a row without `arch` or `loader` fits any. A client that no row
- * fits gets its address and no boot file. A boot target `local` gets its loader too: the script sends it to the disk.
+ * fits gets its address and no boot file. A boot target `local` gets its loader too: the script sends it to the disk. A
+ * target `local:<partition>` needs GRUB, which UEFI machines get anyway; a BIOS machine that has begun with another loader,
+ * because its target was another then, is sent on to GRUB by its script, which takes seconds more.
  */
 const bootTable: readonly BootRow[] = [
   // iPXE can also be the card's own ROM (QEMU's is), so it may be sent on to another loader. One that we loaded never is:
@@ -79,6 +83,7 @@ const bootTable: readonly BootRow[] = [
   { kind: 'ipxe', arch: 'uefi-x64', loader: 'grub', bootFile: 'grubx64.efi' },
   { kind: 'ipxe', bootFile: '<httpBase>/boot/ipxe/<mac>' },
   { kind: 'pxe', arch: 'bios', loader: 'ipxe', bootFile: 'undionly.kpxe' },
+  { kind: 'pxe', arch: 'bios', isPartition: true, bootFile: 'grubpc.0' },
   { kind: 'pxe', arch: 'bios', bootFile: 'lpxelinux.0' },
   { kind: 'pxe', arch: 'uefi-x64', loader: 'ipxe', bootFile: 'snponly.efi' },
   { kind: 'pxe', arch: 'uefi-x64', bootFile: 'grubx64.efi' },
@@ -113,11 +118,20 @@ export function macOf(message: DhcpMessage): string | undefined {
 }
 
 /** The boot file's name or URL for this client, or `undefined` when there is none for it. */
-export function bootFileFor(client: DhcpClient, loader: Loader, mac: string, httpBase: string): string | undefined {
+export function bootFileFor(
+  client: DhcpClient,
+  { loader, bootTarget }: Pick<Reservation, 'loader' | 'bootTarget'>,
+  mac: string,
+  httpBase: string,
+): string | undefined {
+  const isPartition = partsOf(bootTarget).kind === 'partition'
   return bootTable
     .find(
       (row) =>
-        row.kind === client.kind && (row.arch ?? client.arch) === client.arch && (row.loader ?? loader) === loader,
+        row.kind === client.kind &&
+        (row.arch ?? client.arch) === client.arch &&
+        (row.loader ?? loader) === loader &&
+        (row.isPartition ?? isPartition) === isPartition,
     )
     ?.bootFile.replace('<httpBase>', () => httpBase)
     .replace('<mac>', mac.replaceAll(':', '-'))
@@ -187,7 +201,7 @@ function leaseOf(message: DhcpMessage, messageType: 'offer' | 'ack', reservation
 /** All that is said to a client beside its lease: the network, and for boot clients what to load and from where. */
 function informed(message: DhcpMessage, reservation: Reservation, config: DhcpConfig): DhcpMessage {
   const client = classifyClient(message)
-  const bootFile = bootFileFor(client, reservation.loader, message.hardwareAddress, config.httpBase)
+  const bootFile = bootFileFor(client, reservation, message.hardwareAddress, config.httpBase)
   const options: DhcpOptions = {
     messageType: 'ack',
     serverId: config.serverAddress,

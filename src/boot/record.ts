@@ -74,9 +74,16 @@ export function bootRecorder(
           : `asked for ${path} by HTTP and got ${status}`
       tell({ source: 'http', kind: status < 400 ? 'http-sent' : 'http-refused', text, whose: { address: peerAddress } })
     },
-    script: (view, { via, loader, target }) => {
-      const text = `asked for its ${loader} script by ${via.toUpperCase()}: boots ${target}`
-      tell({ source: via, kind: 'boot-script', text, whose: { mac: view.mac } })
+    script: (view, { via, loader, target, why, hasFailed }) => {
+      const whose = { mac: view.mac }
+      if (hasFailed) {
+        const text = `could not boot ${target}: its ${loader} says so and asks again; its console has the reason`
+        tell({ source: via, kind: 'boot-failed', text, whose })
+        return
+      }
+      const because = why === undefined ? '' : `: ${why}`
+      const text = `asked for its ${loader} script by ${via.toUpperCase()}: boots ${target}${because}`
+      tell({ source: via, kind: 'boot-script', text, whose })
     },
     settled: () => last,
   }

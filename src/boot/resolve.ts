@@ -1,27 +1,41 @@
 // (machine, path) -> which bytes: the "SQL" of SQL-TFTP (paper, section II.C). A loader's script is rendered from the boot
 // record of the host at this moment; every other path is a file of the boot folders. TFTP and HTTP answer from here alike.
 import type { Kysely } from 'kysely'
-import { type BootView, bootByMac } from '../db/boot.ts'
+import { type BootView, bootByMac, endOnce, markAsked } from '../db/boot.ts'
+import { lookUpProfile } from '../db/profiles.ts'
 import type { Schema } from '../db/schema.ts'
 import type { Keyring } from '../lib/seal.ts'
-import type { BootContent, BootRequest, ResolveBoot } from '../model/boot.ts'
+import {
+  type BootContent,
+  type BootRequest,
+  type BootTarget,
+  isSpent,
+  partsOf,
+  type ResolveBoot,
+  targetNow,
+} from '../model/boot.ts'
+import { causeChain, Failure } from '../model/failure.ts'
+import { bootPathOf, fillArguments, type NetbootProfile } from '../model/profile.ts'
 import { bootToken } from '../model/token.ts'
+import { renderScript } from './render-script.ts'
 import { readBootFile } from './root.ts'
-import { type BootScript, renderScript, type ScriptLoader, scoutKernelArgs, scriptOfPath } from './scripts.ts'
+import { type BootScript, type ScriptLoader, scoutKernelArgs, scriptOfPath } from './scripts.ts'
 
-/** The scout as it was built, below the folder that holds it. */
-export type ScoutFiles = {
-  readonly folder: string
-  readonly stage2Sha256: string
+/** The folders whose files are served: loaders at the top of the namespace, the others below names of their own. */
+export type BootFolders = {
+  readonly loaders: string
+  /** The scout as it was built, below `scout/`. */
+  readonly scout: string
+  /** The folders of netboot profiles, below `netboot/`. */
+  readonly netboot: string
 }
 
 export type ResolveOptions = {
   readonly db: Kysely<Schema>
+  readonly now: () => number
   readonly keyring: Keyring
-  /** Loaders, served at the top of the namespace. */
-  readonly loaderFolder: string
-  /** The scout, served below `scout/`. */
-  readonly scout: ScoutFiles
+  readonly folders: BootFolders
+  readonly stage2Sha256: string
   /** The Service Port's address for agents, as `http://10.77.0.1:7780`; the boot namespace is below `/boot`. */
   readonly httpBase: string
   /** More kernel arguments for the scout, such as `hades.ssh_key=...`. */
@@ -33,55 +47,130 @@ export type ResolveOptions = {
 export type RenderedScript = {
   readonly via: BootRequest['via']
   readonly loader: ScriptLoader
-  readonly target: BootScript['target']
+  readonly target: BootTarget
+  /** What the machine is told to wait for, when it cannot be told to boot its target. */
+  readonly why: string | undefined
+  /** The loader tells that it could not boot what its last script said. */
+  readonly hasFailed: boolean
 }
 
 const scoutPrefix = 'scout/'
+const netbootPrefix = 'netboot/'
+
+/** The file at `path` of the boot namespace; undefined when there is none. */
+export async function bootFile(folders: BootFolders, path: string): Promise<BootContent | undefined> {
+  if (path.startsWith(scoutPrefix)) return await readBootFile(folders.scout, path.slice(scoutPrefix.length))
+  if (path.startsWith(netbootPrefix)) return await readBootFile(folders.netboot, path.slice(netbootPrefix.length))
+  return await readBootFile(folders.loaders, path)
+}
 
 /** Makes the answerer of boot requests. */
 export function bootResolver(options: ResolveOptions): ResolveBoot {
-  const { db, loaderFolder, scout, onScript } = options
+  const { db, now, folders, onScript } = options
   return async ({ via, path }): Promise<BootContent | undefined> => {
     const asked = scriptOfPath(path)
-    if (!asked) {
-      return path.startsWith(scoutPrefix)
-        ? await readBootFile(scout.folder, path.slice(scoutPrefix.length))
-        : await readBootFile(loaderFolder, path)
-    }
+    if (!asked) return await bootFile(folders, path)
     const view = await bootByMac(db, asked.mac)
     // A machine that nobody made known boots what it would boot without us.
     if (!view) return undefined
-    const script = scriptFor(options, view)
-    onScript(view, { via, loader: asked.loader, target: script.target })
-    return { kind: 'rendered', body: renderScript(asked.loader, script), mediaType: 'text/plain' }
+    const { loader, hasFailed } = asked
+    const at = now()
+    const target = targetNow(view.record, at)
+    if (hasFailed) {
+      onScript(view, { via, loader, target, why: undefined, hasFailed })
+      return { kind: 'rendered', body: '# noted\n', mediaType: 'text/plain' }
+    }
+    if (isSpent(view.record, at)) await endOnce(db, view, at)
+    else if (view.record.askedAt === null) await markAsked(db, view, at)
+    const script = await scriptFor(options, view, target)
+    const why = script.target === 'hold' ? script.why : undefined
+    // A `hold` in place of the target is told as what it is.
+    onScript(view, { via, loader, target: script.target === 'hold' ? 'hold' : target, why, hasFailed })
+    return { kind: 'rendered', body: renderScript(loader, script), mediaType: 'text/plain' }
   }
 }
 
 /** What the record of this host says now. */
-function scriptFor(
-  { keyring, httpBase, scout, scoutArgs }: Pick<ResolveOptions, 'keyring' | 'httpBase' | 'scout' | 'scoutArgs'>,
-  view: BootView,
-): BootScript {
+async function scriptFor(options: ResolveOptions, view: BootView, target: BootTarget): Promise<BootScript> {
+  const { httpBase, keyring, db } = options
   const common = { host: { name: view.host, mac: view.mac }, bootUrl: `${httpBase}/boot` }
-  if (view.target !== 'scout') return { ...common, target: view.target }
-  const token = view.deployment && bootToken(keyring, view.deployment)
-  // The scout is armed, but no agent is expected: one is at work already, or was a moment ago. The machine waits and asks
-  // again, and the engine, which is told of this request, begins another attempt.
-  if (view.deployment && !token) return { ...common, target: 'hold' }
-  return {
-    ...common,
-    target: 'scout',
-    kernelPath: `${scoutPrefix}vmlinuz`,
-    initrdPath: `${scoutPrefix}stage1.img`,
-    args: [
-      ...scoutKernelArgs,
-      `hades.service=${httpBase}`,
-      `hades.host=${view.host}`,
-      `hades.mac=${view.mac}`,
-      `hades.stage2=${httpBase}/boot/${scoutPrefix}stage2.squashfs`,
-      `hades.stage2.sha256=${scout.stage2Sha256}`,
-      ...(token ? [`hades.token=${token.reveal()}`] : []),
-      ...scoutArgs,
-    ],
+  const parts = partsOf(target)
+  switch (parts.kind) {
+    case 'local':
+    case 'hold':
+      return { ...common, target: parts.kind }
+    case 'partition':
+      return { ...common, target: 'partition', partition: parts.partition, ...view.partition }
+    case 'netboot': {
+      const profile = await lookUpProfile(db, parts.profile)
+      if (!profile) return { ...common, target: 'hold', why: `there is no profile ${parts.profile}` }
+      return netbootScript(options, view, profile)
+    }
+    case 'scout': {
+      const token = view.deployment && bootToken(keyring, view.deployment)
+      // The scout is armed, but no agent is expected: one is at work already, or was a moment ago. The machine waits and
+      // asks again, and the engine, which is told of this request, begins another attempt.
+      if (view.deployment && !token) return { ...common, target: 'hold', why: 'its agent is at work' }
+      return {
+        ...common,
+        target: 'scout',
+        kernelPath: `${scoutPrefix}vmlinuz`,
+        initrdPaths: [`${scoutPrefix}stage1.img`],
+        args: [
+          ...scoutArguments(options, view),
+          ...(token ? [`hades.token=${token.reveal()}`] : []),
+          ...options.scoutArgs,
+        ],
+      }
+    }
+  }
+}
+
+function scoutArguments({ httpBase, stage2Sha256 }: ResolveOptions, view: BootView): string[] {
+  return [
+    ...scoutKernelArgs,
+    `hades.service=${httpBase}`,
+    `hades.host=${view.host}`,
+    `hades.mac=${view.mac}`,
+    `hades.stage2=${httpBase}/boot/${scoutPrefix}stage2.squashfs`,
+    `hades.stage2.sha256=${stage2Sha256}`,
+  ]
+}
+
+function netbootScript(options: ResolveOptions, view: BootView, profile: NetbootProfile): BootScript {
+  const { httpBase } = options
+  const common = { host: { name: view.host, mac: view.mac }, bootUrl: `${httpBase}/boot` }
+  const at = (file: string) => bootPathOf(profile.name, file)
+  const atIf = (file: string | undefined) => (file === undefined ? undefined : at(file))
+  try {
+    const args = fillArguments(profile, {
+      host: view.host,
+      mac: view.mac,
+      macDashes: view.mac.replaceAll(':', '-'),
+      ip: view.ip ?? undefined,
+      service: httpBase,
+      bootUrl: common.bootUrl,
+      filesUrl: `${common.bootUrl}/netboot/${profile.name}`,
+      scoutArguments: [...scoutArguments(options, view), 'hades.agent=off', ...options.scoutArgs].join(' '),
+    })
+    return {
+      ...common,
+      target: 'netboot',
+      profile: profile.name,
+      kernel:
+        profile.kernel === undefined
+          ? undefined
+          : { kernelPath: at(profile.kernel), initrdPaths: profile.initrds.map(at), args },
+      biosProgramPath: atIf(profile.biosProgram),
+      uefiProgramPath: atIf(profile.uefiProgram),
+    }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    // The machine asks again, and boots when the profile or the host is mended. What may stand on a console is little.
+    const why = causeChain(error)
+      .join(': ')
+      .replaceAll(/[^A-Za-z0-9 .,:_-]/g, '')
+      .slice(0, 200)
+    return { ...common, target: 'hold', why }
   }
 }

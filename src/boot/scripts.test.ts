@@ -1,13 +1,14 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type BootScript, renderScript, scriptLoaders, scriptOfPath, scriptPathFor } from './scripts.ts'
+import { renderScript } from './render-script.ts'
+import { type BootScript, failedPathFor, scriptLoaders, scriptOfPath, scriptPathFor } from './scripts.ts'
 
 const common = { host: { name: 'n01', mac: '52:54:00:77:00:0a' }, bootUrl: 'http://10.77.0.1:7780/boot' } as const
 const scout = {
   ...common,
   target: 'scout',
   kernelPath: 'scout/vmlinuz',
-  initrdPath: 'scout/stage1.img',
+  initrdPaths: ['scout/stage1.img'],
   args: ['console=ttyS0,115200n8', 'hades.host=n01', 'hades.token=aB-_9='],
 } as const satisfies BootScript
 
@@ -41,11 +42,12 @@ chain --replace --autofree http://10.77.0.1:7780/boot/ipxe/52-54-00-77-00-0a || 
 `)
 })
 
-test('GRUB fetches kernel and stage 1 over TFTP and ends, for its loop to ask again, when that fails', () => {
+test('GRUB fetches kernel and stage 1 over TFTP, and when that fails tells so and ends, for its loop to ask again', () => {
   expect(renderScript('grub', scout)).toBe(`echo 'hades: n01 boots the scout'
 if linux (tftp,$server)/scout/vmlinuz console=ttyS0,115200n8 hades.host=n01 hades.token=aB-_9=; then
   if initrd (tftp,$server)/scout/stage1.img; then boot; fi
 fi
+source (tftp,$server)/grub/52-54-00-77-00-0a/failed
 `)
 })
 
@@ -65,6 +67,62 @@ test('a UEFI machine boots its disk through GRUB, which sets its root to where i
   expect(script).toMatch(/set root=\$esp\n +if chainloader \(\$esp\)\$file; then boot; fi/)
 })
 
+test('a partition is for GRUB to boot: iPXE starts the one of its firmware, pxelinux gets there by iPXE', () => {
+  const second = { ...common, target: 'partition', partition: 2 } as const
+  const ipxe = renderScript('ipxe', second)
+  expect(ipxe).toContain('chain --autofree http://10.77.0.1:7780/boot/grubpc.0 || goto again\n:efi\n')
+  expect(ipxe).toContain(':efi\nchain --autofree http://10.77.0.1:7780/boot/grubx64.efi || goto again\n')
+  expect(renderScript('pxelinux', second)).toContain(
+    'LINUX http://10.77.0.1:7780/boot/ipxe.lkrn\n  APPEND dhcp && chain http://10.77.0.1:7780/boot/ipxe/52-54-00-77-00-0a\n',
+  )
+})
+
+test('GRUB finds a partition by its file system where that is known, else by its number on each disk in order', () => {
+  const second = { ...common, target: 'partition', partition: 2 } as const
+  const fsUuid = '9696529d-c6e2-4531-a7a0-5b99fac684dd'
+  expect(renderScript('grub', { ...second, fsUuid })).toContain(`search --no-floppy --fs-uuid --set=found ${fsUuid}\n`)
+  const numbered = renderScript('grub', second)
+  expect(numbered).not.toContain('--fs-uuid')
+  expect(numbered).toContain('for place in hd0,gpt2 hd0,msdos2 hd1,gpt2 hd1,msdos2 ')
+  expect(numbered).toMatch(/no partition 2 of n01 has a system to boot'\nsource .*\/failed\n$/)
+})
+
+const rescue = {
+  ...common,
+  target: 'netboot',
+  profile: 'rescue',
+  kernel: { kernelPath: 'netboot/rescue/linux', initrdPaths: ['netboot/rescue/a', 'netboot/rescue/b'], args: ['x=1'] },
+} as const satisfies BootScript
+
+test('a profile with two initrds gives each loader both', () => {
+  expect(renderScript('pxelinux', rescue)).toContain(
+    '  INITRD http://10.77.0.1:7780/boot/netboot/rescue/a,http://10.77.0.1:7780/boot/netboot/rescue/b\n  APPEND x=1\n',
+  )
+  const ipxe = renderScript('ipxe', rescue)
+  expect(ipxe).toContain('/boot/netboot/rescue/linux initrd=a initrd=b x=1 || goto again\ninitrd http')
+  expect(renderScript('grub', rescue)).toContain(
+    'if initrd (tftp,$server)/netboot/rescue/a (tftp,$server)/netboot/rescue/b; then boot; fi',
+  )
+})
+
+test('a program is started by the firmware that it is for, and the kernel by the other', () => {
+  const program = { ...rescue, uefiProgramPath: 'netboot/rescue/memtest.efi' } as const
+  expect(renderScript('grub', program)).toMatch(
+    /"\$grub_platform" = efi \]; then\n +set root=tftp,\$server\n +if chainloader .*memtest\.efi; then boot/,
+  )
+  expect(renderScript('ipxe', program)).toMatch(
+    /efi && goto efi \|\|\nkernel .*\n(.*\n)*:efi\nchain --autofree .*memtest\.efi/,
+  )
+  expect(renderScript('pxelinux', program)).toContain('LINUX http')
+  const only = { ...common, target: 'netboot', profile: 'x', biosProgramPath: 'netboot/x/pxelinux.0' } as const
+  expect(renderScript('pxelinux', only)).toContain('  PXE netboot/x/pxelinux.0\n')
+  expect(renderScript('ipxe', only)).toContain(':efi\necho hades: profile x has nothing for UEFI machines\n:again')
+  const other = { ...common, target: 'netboot', profile: 'x', uefiProgramPath: 'netboot/x/a.efi' } as const
+  expect(renderScript('pxelinux', other)).toMatch(
+    /^SAY hades: n01 is on hold: profile x has nothing for BIOS machines\n/,
+  )
+})
+
 test('a machine on hold says so and asks for its script again', () => {
   const hold = { ...common, target: 'hold' } as const
   expect(renderScript('pxelinux', hold)).toMatch(/DEFAULT again\n(.*\n)*LABEL again\n {2}PXE lpxelinux\.0/)
@@ -74,7 +132,9 @@ test('a machine on hold says so and asks for its script again', () => {
 
 test('the path of a script leads back to its loader and MAC address', () => {
   for (const loader of scriptLoaders) {
-    expect(scriptOfPath(scriptPathFor(loader, common.host.mac))).toEqual({ loader, mac: common.host.mac })
+    const { mac } = common.host
+    expect(scriptOfPath(scriptPathFor(loader, mac))).toEqual({ loader, mac, hasFailed: false })
+    expect(scriptOfPath(failedPathFor(loader, mac))).toEqual({ loader, mac, hasFailed: true })
   }
 })
 
@@ -85,6 +145,8 @@ test.each([
   'grub/x86_64-efi/command.lst',
   'grub/52:54:00:77:00:0a',
   'ipxe/52-54-00-77-00',
+  'ipxe/52-54-00-77-00-0a/failed/failed',
+  'ipxe/52-54-00-77-00-0a/x',
   'scout/vmlinuz',
   '',
 ])('%j is the path of no script', (path) => {
@@ -98,7 +160,12 @@ test.each([
   ['a URL with a variable', { ...scout, bootUrl: 'http://$next-server/boot' }, 'bootUrl'],
   ['a URL with a slash at its end', { ...scout, bootUrl: 'http://10.77.0.1/boot/' }, 'bootUrl'],
   ['a path with a space', { ...scout, kernelPath: 'scout/vm linuz' }, 'kernelPath'],
-  ['an absolute path', { ...scout, initrdPath: '/scout/stage1.img' }, 'initrdPath'],
+  ['an absolute path', { ...scout, initrdPaths: ['/scout/stage1.img'] }, 'initrdPaths'],
+  ['a partition that is no number', { ...common, target: 'partition', partition: Number.NaN }, 'partition'],
+  ['a UUID with a command', { ...common, target: 'partition', partition: 1, fsUuid: 'a;reboot' }, 'fsUuid'],
+  ['a reason with a quote', { ...common, target: 'hold', why: "it's" }, 'why'],
+  ['an initrd with a variable', { ...rescue, kernel: { ...rescue.kernel, initrdPaths: ['$x'] } }, 'initrdPaths'],
+  ['a program with a line break', { ...rescue, biosProgramPath: 'a\nb' }, 'biosProgramPath'],
   ['an empty argument', { ...scout, args: [''] }, 'args'],
   ['more arguments than the kernel takes', { ...scout, args: ['a'.repeat(1801)] }, 'args'],
 ] as const)('a script is refused for %s', (_, script, at) => {

@@ -1,7 +1,8 @@
-// The scripts that the loaders ask for, rendered for one host: pxelinux, iPXE and GRUB, each from the same plain data.
-// Which host asks, and what its boot record says, is for resolve.ts. Every value that enters a script is checked against
+// What a loader's script says, as plain data, and by which path it is asked for. Which host asks, and what its boot record
+// says, is for resolve.ts; how it is written is for render-script.ts. Every value that enters a script is checked against
 // the characters that none of the three languages gives a meaning to, so nothing needs quoting.
 import { Failure } from '../model/failure.ts'
+import { argumentPattern, kernelArgumentsMax } from '../model/profile.ts'
 
 export type ScriptHost = {
   readonly name: string
@@ -9,27 +10,43 @@ export type ScriptHost = {
   readonly mac: string
 }
 
-/**
- * What one host is to do. `bootUrl` is the boot namespace over HTTP, as in `http://10.77.0.1:7780/boot`; the paths are
- * relative to it, and the same over TFTP. `args` are the scout's kernel arguments.
- */
+/** A kernel and what it is given. The paths are relative to the boot namespace, the same over HTTP and TFTP. */
+export type KernelBoot = {
+  readonly kernelPath: string
+  readonly initrdPaths: readonly string[]
+  readonly args: readonly string[]
+}
+
+/** What one host is to do. `bootUrl` is the boot namespace over HTTP, as in `http://10.77.0.1:7780/boot`. */
 export type BootScript = { readonly host: ScriptHost; readonly bootUrl: string } & (
+  | ({ readonly target: 'scout' } & KernelBoot)
   | {
-      readonly target: 'scout'
-      readonly kernelPath: string
-      readonly initrdPath: string
-      readonly args: readonly string[]
+      readonly target: 'netboot'
+      readonly profile: string
+      readonly kernel?: KernelBoot | undefined
+      /** In place of the kernel, for the firmware that they are made for. */
+      readonly biosProgramPath?: string | undefined
+      readonly uefiProgramPath?: string | undefined
     }
-  | { readonly target: 'local' | 'hold' }
+  | { readonly target: 'local' }
+  | {
+      readonly target: 'partition'
+      readonly partition: number
+      /** Found by these where they are known, and by its number where they are not or no longer there. */
+      readonly fsUuid?: string | undefined
+      readonly partUuid?: string | undefined
+    }
+  /** `why` is said on the console. */
+  | { readonly target: 'hold'; readonly why?: string | undefined }
 )
+/** One of the scripts that there are. */
+export type ScriptTo<Target extends BootScript['target']> = Extract<BootScript, { target: Target }>
 
 export const scriptLoaders = ['pxelinux', 'ipxe', 'grub'] as const
 export type ScriptLoader = (typeof scriptLoaders)[number]
 
 /** How long a machine that cannot go on, or must not, waits before it asks for its script again. */
-const askAgainSeconds = 10
-/** Linux on x86 takes 2048 bytes with the final NUL (COMMAND_LINE_SIZE); loaders add `initrd=` and `BOOT_IMAGE=`. */
-const argsLengthMax = 1800
+export const askAgainSeconds = 10
 
 /**
  * What the scout's kernel is always given: output on the screen and the first serial port, without the kernel's own, and no
@@ -40,166 +57,71 @@ export const scoutKernelArgs = ['console=tty0', 'console=ttyS0,115200n8', 'quiet
 /** The path that a loader asks for: pxelinux chooses its own, the others follow it. */
 const pathPrefixes = { pxelinux: 'pxelinux.cfg/01-', ipxe: 'ipxe/', grub: 'grub/' } as const
 
+/** Behind the path of a script: the machine says that it could not boot what the script said. */
+const failedSuffix = '/failed'
+
 /** The path of the script of the host with this MAC (lower-case with colons), the same over TFTP and HTTP. */
 export function scriptPathFor(loader: ScriptLoader, mac: string): string {
   return pathPrefixes[loader] + mac.replaceAll(':', '-')
 }
 
+/** The path by which a loader tells that its script came to nothing. */
+export function failedPathFor(loader: ScriptLoader, mac: string): string {
+  return scriptPathFor(loader, mac) + failedSuffix
+}
+
+export type ScriptRequest = { readonly loader: ScriptLoader; readonly mac: string; readonly hasFailed: boolean }
+
 /** Which loader asks for the script of which MAC (lower-case with colons) by this path; `undefined`: it is no script's. */
-export function scriptOfPath(path: string): { loader: ScriptLoader; mac: string } | undefined {
+export function scriptOfPath(path: string): ScriptRequest | undefined {
   const loader = scriptLoaders.find((loader) => path.startsWith(pathPrefixes[loader]))
   if (loader === undefined) return undefined
-  const mac = path.slice(pathPrefixes[loader].length)
-  return /^[0-9a-f]{2}(-[0-9a-f]{2}){5}$/.test(mac) ? { loader, mac: mac.replaceAll('-', ':') } : undefined
+  const hasFailed = path.endsWith(failedSuffix)
+  const mac = path.slice(pathPrefixes[loader].length, hasFailed ? -failedSuffix.length : undefined)
+  return /^[0-9a-f]{2}(-[0-9a-f]{2}){5}$/.test(mac) ? { loader, mac: mac.replaceAll('-', ':'), hasFailed } : undefined
 }
 
-/** The script of one host for this loader. Throws Failure `bad-input` for a value that no script may contain. */
-export function renderScript(loader: ScriptLoader, script: BootScript): string {
-  check(script)
-  switch (loader) {
-    case 'pxelinux':
-      return lines(renderPxelinux(script))
-    case 'ipxe':
-      return lines(renderIpxe(script))
-    case 'grub':
-      return lines(renderGrub(script))
-  }
-}
-
-/** Syslinux 6 configuration for lpxelinux.0, which fetches `http:` URLs itself. */
-function renderPxelinux(script: BootScript): string[] {
-  const { host } = script
-  // pxelinux begins anew and so reads its script anew. CONFIG would be shorter, but where it finds no script, because the
-  // service is just being restarted, the machine is left at a prompt for ever; a pxelinux that begins resets the machine
-  // after five minutes. TOTALTIMEOUT runs on when somebody touches the keyboard.
-  const askAgain = [
-    `TIMEOUT ${askAgainSeconds * 10}`,
-    `TOTALTIMEOUT ${askAgainSeconds * 10}`,
-    'ONTIMEOUT again',
-    'LABEL again',
-    '  PXE lpxelinux.0',
-  ]
-  switch (script.target) {
-    case 'scout':
-      return [
-        `SAY hades: ${host.name} boots the scout`,
-        'DEFAULT scout',
-        'PROMPT 0',
-        ...askAgain,
-        'LABEL scout',
-        `  LINUX ${script.bootUrl}/${script.kernelPath}`,
-        `  INITRD ${script.bootUrl}/${script.initrdPath}`,
-        `  APPEND ${script.args.join(' ')}`,
-      ]
-    case 'local':
-      // -1 hands over to the BIOS, which goes on with its next boot device; 0 and 0x80 cost seconds more.
-      return [`SAY hades: ${host.name} boots its disk`, 'DEFAULT local', 'PROMPT 0', 'LABEL local', '  LOCALBOOT -1']
-    case 'hold':
-      return [`SAY hades: ${host.name} is on hold`, 'DEFAULT again', 'PROMPT 1', ...askAgain]
-  }
-}
-
-function renderIpxe(script: BootScript): string[] {
-  const { host, bootUrl } = script
-  const askAgain = [
-    ':again',
-    `echo hades: asking again in ${askAgainSeconds} s`,
-    'imgfree',
-    `sleep ${askAgainSeconds}`,
-    `chain --replace --autofree ${bootUrl}/${scriptPathFor('ipxe', host.mac)} || goto again`,
-  ]
-  switch (script.target) {
-    case 'scout': {
-      const initrdName = script.initrdPath.slice(script.initrdPath.lastIndexOf('/') + 1)
-      return [
-        '#!ipxe',
-        `echo hades: ${host.name} boots the scout`,
-        // Under UEFI the kernel itself opens its initrd, by this name, in a file system that iPXE makes up.
-        `kernel ${bootUrl}/${script.kernelPath} initrd=${initrdName} ${script.args.join(' ')} || goto again`,
-        `initrd ${bootUrl}/${script.initrdPath} || goto again`,
-        'boot || goto again',
-        ...askAgain,
-      ]
-    }
-    case 'local':
-      return [
-        '#!ipxe',
-        `echo hades: ${host.name} boots its disk`,
-        `iseq \${platform} efi && goto efi ||`,
-        'sanboot --no-describe --drive 0x80 ||',
-        // The BIOS goes on with its next boot device.
-        'exit',
-        ':efi',
-        // After an exit UEFI firmware tries the network again for a minute or stops in its menu; GRUB starts the disk.
-        `chain --autofree ${bootUrl}/grubx64.efi || goto again`,
-        ...askAgain,
-      ]
-    case 'hold':
-      return ['#!ipxe', `echo hades: ${host.name} is on hold`, ...askAgain]
-  }
-}
-
-/**
- * Where systems keep their loader on the EFI system partition, in the order tried: the path that the firmware itself falls
- * back to, then those that installers use when they leave that one empty.
- */
-const efiLoaders = [
-  '/EFI/BOOT/BOOTX64.EFI',
-  '/EFI/BOOT/grubx64.efi',
-  ...['debian', 'ubuntu', 'fedora', 'centos', 'rocky', 'almalinux', 'redhat', 'opensuse', 'sles'].flatMap((vendor) => [
-    `/EFI/${vendor}/shimx64.efi`,
-    `/EFI/${vendor}/grubx64.efi`,
-  ]),
-  '/EFI/systemd/systemd-bootx64.efi',
-  '/EFI/Microsoft/Boot/bootmgfw.efi',
-]
-
-/**
- * GRUB script, sourced by the loop in scout/loaders/grub.cfg, which sets `server`: when it ends without having booted anything, the loop waits
- * 10 s and asks for it again.
- */
-function renderGrub(script: BootScript): string[] {
-  const { host } = script
-  switch (script.target) {
-    case 'scout':
-      // Over TFTP, not HTTP: GRUB 2.06 asks for (http,host:port)/ and then times out, and Debian's signed image has no HTTP.
-      return [
-        `echo 'hades: ${host.name} boots the scout'`,
-        `if linux (tftp,$server)/${script.kernelPath} ${script.args.join(' ')}; then`,
-        `  if initrd (tftp,$server)/${script.initrdPath}; then boot; fi`,
-        'fi',
-      ]
-    case 'local':
-      return [
-        `echo 'hades: ${host.name} boots its disk'`,
-        `for file in ${efiLoaders.join(' ')}; do`,
-        '  if search --no-floppy --set=esp --file $file; then',
-        // A loader looks for its own files on the device in `root`; without it the chain ends in an error.
-        '    set root=$esp',
-        '    if chainloader ($esp)$file; then boot; fi',
-        '  fi',
-        'done',
-        `echo 'hades: no disk of ${host.name} has a system to boot'`,
-      ]
-    case 'hold':
-      return [`echo 'hades: ${host.name} is on hold'`]
-  }
-}
-
-function check(script: BootScript): void {
+/** Throws Failure `bad-input` for a value that no script may contain. */
+export function checkScript(script: BootScript): void {
   demand(script.host.name, /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'host.name')
   demand(script.host.mac, /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'host.mac')
   demand(script.bootUrl, /^http:\/\/[A-Za-z0-9.-]+(:[0-9]{1,5})?(\/[A-Za-z0-9._-]+)*$/, 'bootUrl')
-  if (script.target !== 'scout') return
-  demand(script.kernelPath, /^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'kernelPath')
-  demand(script.initrdPath, /^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, 'initrdPath')
-  for (const arg of script.args) demand(arg, /^[A-Za-z0-9 ._:/=,@+-]+$/, 'args')
-  const length = script.args.join(' ').length
-  if (length > argsLengthMax) {
-    throw new Failure('bad-input', `${length} characters of kernel arguments, ${argsLengthMax} are allowed`, {
-      at: 'args',
-    })
+  switch (script.target) {
+    case 'scout':
+      checkKernel(script)
+      return
+    case 'netboot':
+      demand(script.profile, /^[a-z0-9][a-z0-9._-]*$/, 'profile')
+      if (script.kernel) checkKernel(script.kernel)
+      if (script.biosProgramPath !== undefined) demandPath(script.biosProgramPath, 'biosProgramPath')
+      if (script.uefiProgramPath !== undefined) demandPath(script.uefiProgramPath, 'uefiProgramPath')
+      return
+    case 'partition':
+      demand(String(script.partition), /^[1-9][0-9]{0,2}$/, 'partition')
+      if (script.fsUuid !== undefined) demand(script.fsUuid, /^[0-9A-Fa-f-]{4,36}$/, 'fsUuid')
+      if (script.partUuid !== undefined) demand(script.partUuid, /^[0-9A-Fa-f-]{4,36}$/, 'partUuid')
+      return
+    case 'hold':
+      if (script.why !== undefined) demand(script.why, /^[A-Za-z0-9 .,:_-]{1,200}$/, 'why')
+      return
+    case 'local':
+      return
   }
+}
+
+function checkKernel({ kernelPath, initrdPaths, args }: KernelBoot): void {
+  demandPath(kernelPath, 'kernelPath')
+  for (const path of initrdPaths) demandPath(path, 'initrdPaths')
+  for (const arg of args) demand(arg, argumentPattern, 'args')
+  const length = args.join(' ').length
+  if (length > kernelArgumentsMax) {
+    const why = `${length} characters of kernel arguments, ${kernelArgumentsMax} are allowed`
+    throw new Failure('bad-input', why, { at: 'args' })
+  }
+}
+
+function demandPath(value: string, at: string): void {
+  demand(value, /^[A-Za-z0-9_][A-Za-z0-9._+-]*(\/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$/, at)
 }
 
 function demand(value: string, pattern: RegExp, at: string): void {
@@ -208,8 +130,4 @@ function demand(value: string, pattern: RegExp, at: string): void {
     const shown = at === 'args' ? JSON.stringify(value.split('=')[0]) : JSON.stringify(value)
     throw new Failure('bad-input', `${at} ${shown} has a character that no boot script may contain`, { at })
   }
-}
-
-function lines(text: readonly string[]): string {
-  return `${text.join('\n')}\n`
 }

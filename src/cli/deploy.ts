@@ -10,6 +10,7 @@ import { type TransferEngine, transferEngines } from '../model/swarm.ts'
 import { looks } from './looks.ts'
 import { type LimitOptions, limitsInput, withLimits } from './options.ts'
 import { duration, moment, plain, size } from './output.ts'
+import { showPlan } from './plan.ts'
 import { Progress } from './progress.ts'
 import { type OpenSession, type Session, tableOr } from './session.ts'
 import { copies, fromPeers } from './swarm.ts'
@@ -22,10 +23,18 @@ type DeployOptions = LimitOptions & {
   readonly engine?: TransferEngine
   readonly redeploy?: RedeployMode
   readonly max?: string
+  readonly plan?: boolean
+  readonly acceptNewDisk?: boolean
+  readonly ignoreInventory?: boolean
   readonly wait: boolean
 }
 
 export function addDeployCommands(program: Command, open: OpenSession): void {
+  addDeployCommand(program, open)
+  addRolloutCommands(program, open)
+}
+
+function addDeployCommand(program: Command, open: OpenSession): void {
   const deploy = program
     .command('deploy <nodeset>')
     .description('deploys a setup to machines, with live progress')
@@ -43,20 +52,33 @@ export function addDeployCommands(program: Command, open: OpenSession): void {
     )
   withLimits(deploy, 'all that one host sends to others, such as 50M', 'all that one host receives of the image')
     .option('--max <count>', 'refuse when the nodeset has more hosts than this')
+    .option('--plan', 'only show what would be done to which disk, and what would keep it from starting')
+    .option('--accept-new-disk', 'overwrite disks too that no deployment of their machine has proven before')
+    .option('--ignore-inventory', 'what is known of disks and firmware is out of date: only the agents look')
     .option('--no-wait', 'start it and return at once')
     .action(async (nodeset: string, options: DeployOptions, command: Command) => {
       const session = open(command)
-      const { rollout } = await session.control.startRollout({
+      const { setup, engine, redeploy, max, acceptNewDisk, ignoreInventory } = options
+      const order = {
         nodeset,
-        ...(options.setup === undefined ? {} : { setup: options.setup }),
-        ...(options.engine === undefined ? {} : { engine: options.engine }),
-        ...(options.redeploy === undefined ? {} : { redeploy: options.redeploy }),
+        ...(setup === undefined ? {} : { setup }),
+        ...(max === undefined ? {} : { max: Number(max) }),
+        ...(acceptNewDisk === undefined ? {} : { acceptNewDisk }),
+        ...(ignoreInventory === undefined ? {} : { ignoreInventory }),
+      }
+      if (options.plan) return await showPlan(session, order)
+      const { rollout } = await session.control.startRollout({
+        ...order,
+        ...(engine === undefined ? {} : { engine }),
+        ...(redeploy === undefined ? {} : { redeploy }),
         ...limitsInput(options),
-        ...(options.max === undefined ? {} : { max: Number(options.max) }),
       })
       if (options.wait) await watch(session, rollout.id)
       else session.show(rollout, ({ id }) => `rollout ${id} began: watch it with \`hades rollout watch ${id}\``)
     })
+}
+
+function addRolloutCommands(program: Command, open: OpenSession): void {
   const rollouts = program.command('rollout').description('rollouts: list, show, watch, cancel')
   rollouts
     .command('list')

@@ -147,6 +147,10 @@ function details(host: HostView): string {
     ),
     `boots       ${host.bootTarget} (by default ${host.defaultTarget}), loader ${host.loader}`,
     ...(host.setup ? [`setup       ${host.setup}`] : []),
+    ...(host.approvedDisks ?? []).map(({ name, sizeBytes, ...names }) => {
+      const identity = [names.model, names.serial && `serial ${names.serial}`, names.wwn && `wwn ${names.wwn}`]
+      return `proven      ${name}  ${size(sizeBytes)}  ${identity.filter(Boolean).join(', ')}`
+    }),
     ...(host.deployment ? [`deployment  ${host.deployment}: ${host.deploymentState}`] : []),
   ]
   if (inventory && host.inventoryAt) {

@@ -1,6 +1,6 @@
 // Options that more than one command takes, and how their words are read.
 import { type Command, InvalidArgumentError } from 'commander'
-import { parseRate } from '../lib/size.ts'
+import { parseRate, parseSize } from '../lib/size.ts'
 import { bytesPerSecondMin } from '../model/transfer-policy.ts'
 
 /** Reads `100M` or `50MB/s`: bytes a second. */
@@ -8,6 +8,13 @@ export function rate(text: string): number {
   const bytes = parseRate(text)
   if (bytes !== undefined && bytes >= bytesPerSecondMin) return bytes
   throw new InvalidArgumentError('write bytes a second, at least 1k: 50M, 50MB/s, 100MiB/s.')
+}
+
+/** Reads `500GB` or `20GiB`: bytes. */
+export function bytes(text: string): number {
+  const size = parseSize(text)
+  if (size !== undefined && size > 0) return size
+  throw new InvalidArgumentError('write bytes: 500GB, 20GiB, a number.')
 }
 
 export type LimitOptions = { readonly egress?: number; readonly ingress?: number }

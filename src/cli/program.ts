@@ -11,6 +11,8 @@ import { addHostCommands } from './hosts.ts'
 import { addImageCommands } from './images.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
+import { addProfileCommands } from './profiles.ts'
+import { addScriptCommands } from './scripts.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
 import { addSiteCommands } from './sites.ts'
@@ -45,7 +47,9 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addSiteCommands(program, open)
   addImageCommands(program, open)
   addSetupCommands(program, open)
+  addScriptCommands(program, open)
   addBootCommands(program, open)
+  addProfileCommands(program, open)
   addPowerCommands(program, open)
   addDeployCommands(program, open)
   addSwarmCommand(program, open)

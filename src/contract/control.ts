@@ -1,9 +1,12 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
+import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
+import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
+import { rolloutPlan } from './setup-types.ts'
+import { setupOperations } from './setups.ts'
 import { site, swarm } from './swarm-types.ts'
 import {
-  bootRecord,
   bootTarget,
   bytes,
   deployment,
@@ -12,8 +15,6 @@ import {
   host,
   hostName,
   id,
-  image,
-  imageReference,
   label,
   loader,
   networkInterface,
@@ -23,7 +24,6 @@ import {
   redeployMode,
   rollout,
   setupReference,
-  setupView,
   task,
   transferEngine,
 } from './types.ts'
@@ -39,7 +39,19 @@ const hostFields = {
 
 const siteName = Type.String({ minLength: 1, maxLength: 190 })
 
-const setupXml = Type.String({ minLength: 1, maxLength: 262_144, description: 'The setup document' })
+/** Which hosts become what, and what of the plan's checks the caller has decided already. */
+const rolloutFields = {
+  nodeset,
+  setup: Type.Optional(setupReference),
+  /** No more hosts than this, whatever the nodeset turns out to be. */
+  max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+  acceptNewDisk: Type.Optional(
+    Type.Boolean({ description: 'Disks may be overwritten that no deployment of their host has proven before' }),
+  ),
+  ignoreInventory: Type.Optional(
+    Type.Boolean({ description: 'What is known of disks and firmware is out of date: only the agents look' }),
+  ),
+}
 
 export const controlOperations = {
   getStatus: operation({
@@ -71,7 +83,7 @@ export const controlOperations = {
       powerMethods: Type.Array(powerMethod, { maxItems: 8 }),
     }),
     output: Type.Object({ host }),
-    failures: ['already-exists', 'unknown-driver', 'unknown-setup'],
+    failures: ['already-exists', 'unknown-driver', 'unknown-setup', 'unknown-profile'],
   }),
   changeHost: operation({
     summary: 'Changes what is given of a host; lists replace the old list whole',
@@ -84,7 +96,7 @@ export const controlOperations = {
       powerMethods: Type.Optional(Type.Array(powerMethod, { maxItems: 8 })),
     }),
     output: Type.Object({ host }),
-    failures: ['unknown-host', 'already-exists', 'unknown-driver', 'unknown-setup', 'wrong-state'],
+    failures: ['unknown-host', 'already-exists', 'unknown-driver', 'unknown-setup', 'unknown-profile', 'wrong-state'],
   }),
   removeHost: operation({
     summary: 'Forgets a host that no deployment is working on',
@@ -132,74 +144,9 @@ export const controlOperations = {
     failures: [],
   }),
 
-  putSetup: operation({
-    summary: 'Stores a setup document as the next version of its name',
-    access: 'admin',
-    rest: { method: 'POST', path: '/setups' },
-    input: Type.Object({ xml: setupXml }),
-    output: Type.Object({ setup: setupView }),
-    failures: ['setup-invalid', 'unknown-image'],
-  }),
-  validateSetup: operation({
-    summary: 'Checks a setup document and stores nothing',
-    access: 'admin',
-    rest: { method: 'POST', path: '/setups/validate' },
-    input: Type.Object({ xml: setupXml }),
-    output: Type.Object({ name: Type.String(), images: Type.Array(imageReference) }),
-    failures: ['setup-invalid'],
-  }),
-  getSetup: operation({
-    summary: 'The document of a setup, its newest version unless one is named',
-    access: 'admin',
-    rest: { method: 'GET', path: '/setups/{reference}' },
-    input: Type.Object({ reference: setupReference }),
-    output: Type.Object({ setup: setupView, xml: setupXml }),
-    failures: ['unknown-setup'],
-  }),
-  listSetups: operation({
-    summary: 'Setups, each in its newest version',
-    access: 'admin',
-    rest: { method: 'GET', path: '/setups' },
-    input: Type.Object({}),
-    output: Type.Object({ setups: Type.Array(setupView) }),
-    failures: [],
-  }),
+  ...setupOperations,
 
-  publishImage: operation({
-    summary: 'Starts to import an image file that the service can read; watch the task that it returns',
-    access: 'admin',
-    rest: { method: 'POST', path: '/images' },
-    input: Type.Object({
-      reference: imageReference,
-      path: Type.String({ minLength: 1, maxLength: 4000, description: 'Absolute path on the machine of the service' }),
-    }),
-    output: Type.Object({ task }),
-    failures: ['already-exists', 'image-broken'],
-  }),
-  getImage: operation({
-    summary: 'One published image',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({ image }),
-    failures: ['unknown-image'],
-  }),
-  listImages: operation({
-    summary: 'Published images',
-    access: 'admin',
-    rest: { method: 'GET', path: '/images' },
-    input: Type.Object({}),
-    output: Type.Object({ images: Type.Array(image) }),
-    failures: [],
-  }),
-  removeImage: operation({
-    summary: 'Removes an image that no setup and no deployment under way names',
-    access: 'admin',
-    rest: { method: 'DELETE', path: '/images/{reference}' },
-    input: Type.Object({ reference: imageReference }),
-    output: Type.Object({}),
-    failures: ['unknown-image', 'in-use'],
-  }),
+  ...imageOperations,
   getTask: operation({
     summary: 'How far a long operation is, and how it ended',
     access: 'admin',
@@ -210,12 +157,23 @@ export const controlOperations = {
   }),
 
   setBoot: operation({
-    summary: 'Sets what hosts boot next, in one transaction; as the default too when asked',
+    summary:
+      'Sets what hosts boot next, in one transaction; for one boot, or as the default too; with `reboot` switches them',
     access: 'admin',
     rest: { method: 'POST', path: '/boot' },
-    input: Type.Object({ nodeset, target: bootTarget, asDefault: Type.Optional(Type.Boolean()) }),
-    output: Type.Object({ records: Type.Array(bootRecord) }),
-    failures: ['unknown-host', 'wrong-state'],
+    input: Type.Object({
+      nodeset,
+      target: bootTarget,
+      asDefault: Type.Optional(Type.Boolean({ description: 'As the default too' })),
+      once: Type.Optional(Type.Boolean({ description: 'For one boot; then the default again' })),
+      reboot: Type.Optional(
+        Type.Boolean({
+          description: 'Power-cycles the hosts too: watch the task that is returned, it has a row a host',
+        }),
+      ),
+    }),
+    output: Type.Object({ records: Type.Array(bootRecord), task: Type.Optional(task) }),
+    failures: ['unknown-host', 'unknown-profile', 'wrong-state'],
   }),
   listBoot: operation({
     summary: 'The boot records of hosts',
@@ -226,22 +184,72 @@ export const controlOperations = {
     failures: ['unknown-host'],
   }),
 
+  putProfile: operation({
+    summary: "Stores a netboot profile whose files lie in its folder, `netboot/<name>` of the service's data folder",
+    access: 'admin',
+    rest: { method: 'PUT', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName, ...profileFields }),
+    output: Type.Object({ profile }),
+    failures: [],
+  }),
+  getProfile: operation({
+    summary: 'One netboot profile',
+    access: 'admin',
+    rest: { method: 'GET', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName }),
+    output: Type.Object({ profile }),
+    failures: ['unknown-profile'],
+  }),
+  listProfiles: operation({
+    summary: 'Netboot profiles',
+    access: 'admin',
+    rest: { method: 'GET', path: '/profiles' },
+    input: Type.Object({}),
+    output: Type.Object({ profiles: Type.Array(profile) }),
+    failures: [],
+  }),
+  removeProfile: operation({
+    summary: 'Forgets a netboot profile that no boot record names; its files stay',
+    access: 'admin',
+    rest: { method: 'DELETE', path: '/profiles/{name}' },
+    input: Type.Object({ name: profileName }),
+    output: Type.Object({}),
+    failures: ['unknown-profile', 'in-use'],
+  }),
+
   startRollout: operation({
     summary: 'Deploys a setup to hosts: switches their power, boots the scout, writes, proves, reboots, observes',
     access: 'admin',
     rest: { method: 'POST', path: '/rollouts' },
     input: Type.Object({
-      nodeset,
-      setup: Type.Optional(setupReference),
+      ...rolloutFields,
       engine: Type.Optional(transferEngine),
       redeploy: Type.Optional(redeployMode),
       egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
       ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
-      /** No more hosts than this, whatever the nodeset turns out to be. */
-      max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
     }),
     output: Type.Object({ rollout }),
-    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'no-power-method', 'wrong-state'],
+    failures: [
+      'unknown-host',
+      'unknown-setup',
+      'unknown-image',
+      'unknown-script',
+      'no-power-method',
+      'wrong-state',
+      'setup-invalid',
+      'disk-none',
+      'disk-ambiguous',
+      'disk-changed',
+      'image-too-large',
+    ],
+  }),
+  planRollout: operation({
+    summary: 'What startRollout would do to each host, and what would keep it from starting; starts nothing',
+    access: 'admin',
+    rest: { method: 'POST', path: '/rollouts/plan' },
+    input: Type.Object(rolloutFields),
+    output: Type.Object({ plan: rolloutPlan }),
+    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'unknown-script', 'setup-invalid'],
   }),
   getRollout: operation({
     summary: 'A rollout with the deployment of each host',

@@ -18,7 +18,15 @@ export const powerOperations = {
     summary: 'Switches hosts and reads the reached state back; one host failing is a row, not a failure of the call',
     access: 'admin',
     rest: { method: 'POST', path: '/power' },
-    input: Type.Object({ nodeset, action: powerAction }),
+    input: Type.Object({
+      nodeset,
+      action: powerAction,
+      soft: Type.Optional(
+        Type.Boolean({
+          description: 'Before `off` and `cycle`, lets the system shut down by itself for up to a minute',
+        }),
+      ),
+    }),
     output: outcomes,
     failures: ['unknown-host'],
   }),

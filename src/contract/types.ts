@@ -2,12 +2,13 @@
 // numbers, booleans, closed sets of words, objects and lists of objects or scalars. A `title` makes a type one with a
 // name in the WSDL and the OpenAPI document; what has the same title must be the same type.
 import { type Static, type TEnum, Type } from 'typebox'
-import { bootTargets } from '../model/boot.ts'
+import { type BootTarget, bootTargetForms, bootTargetPattern } from '../model/boot.ts'
 import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
 import { contentKinds, redeployModes } from '../model/layout.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
+import { rebootStates } from '../model/reboot.ts'
 import { transferEngines } from '../model/swarm.ts'
 import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
 
@@ -63,7 +64,14 @@ export const sha256 = Type.String({ title: 'Sha256', pattern: '^[0-9a-f]{64}$' }
 const text = Type.String({ maxLength: 4000 })
 export const label = Type.String({ maxLength: 190 })
 
-export const bootTarget = words(bootTargets, { title: 'BootTarget' })
+/** Unsafe only for TypeScript, which cannot read it from the pattern: what fits the pattern is a BootTarget. */
+export const bootTarget = Type.Unsafe<BootTarget>(
+  Type.String({
+    title: 'BootTarget',
+    pattern: bootTargetPattern,
+    description: `What a host boots: ${bootTargetForms}`,
+  }),
+)
 export const bootDevice = words(bootDevices, { title: 'BootDevice' })
 export const powerAction = words(powerActions, { title: 'PowerAction' })
 export const powerState = words(powerStates, { title: 'PowerState' })
@@ -142,6 +150,18 @@ export const inventory = Type.Object(
 )
 export type Inventory = Static<typeof inventory>
 
+/** A disk that a deployment of the host has proven, under the name that its layout gave it. */
+export const approvedDisk = Type.Object(
+  {
+    name: label,
+    sizeBytes: bytes,
+    model: Type.Optional(label),
+    serial: Type.Optional(label),
+    wwn: Type.Optional(label),
+  },
+  { title: 'ApprovedDisk' },
+)
+
 export const host = Type.Object(
   {
     name: hostName,
@@ -155,25 +175,20 @@ export const host = Type.Object(
     defaultTarget: bootTarget,
     inventory: Type.Optional(inventory),
     inventoryAt: Type.Optional(dateTime),
+    approvedDisks: Type.Optional(
+      Type.Array(approvedDisk, {
+        // An empty list and none are the same to some readers of XML.
+        minItems: 1,
+        maxItems: 64,
+        description: 'The disks that deployments have proven: no other is overwritten without acceptNewDisk',
+      }),
+    ),
     deployment: Type.Optional(id),
     deploymentState: Type.Optional(deploymentState),
   },
   { title: 'Host' },
 )
 export type HostView = Static<typeof host>
-
-export const image = Type.Object(
-  {
-    reference: imageReference,
-    digest: sha256,
-    sizeBytes: bytes,
-    dataBytes: Type.Integer({ minimum: 0, description: 'Bytes of disk in frames that are not all zeros' }),
-    storedBytes: bytes,
-    publishedAt: dateTime,
-  },
-  { title: 'Image' },
-)
-export type ImageView = Static<typeof image>
 
 export const setupView = Type.Object(
   {
@@ -185,21 +200,23 @@ export const setupView = Type.Object(
   { title: 'Setup' },
 )
 
-export const bootRecord = Type.Object(
+/** One host of a task that switches machines to what their boot records say. */
+export const rebootOutcome = Type.Object(
   {
     host: hostName,
     target: bootTarget,
-    defaultTarget: bootTarget,
-    deployment: Type.Optional(id),
-    changedAt: dateTime,
+    state: words(rebootStates, { title: 'RebootState' }),
+    said: Type.Optional(Type.String({ maxLength: 4000, description: 'What happened last, in words' })),
+    failure: Type.Optional(failureReport),
   },
-  { title: 'BootRecord' },
+  { title: 'RebootOutcome' },
 )
+export type RebootOutcome = Static<typeof rebootOutcome>
 
 export const task = Type.Object(
   {
     id,
-    kind: words(['publish-image']),
+    kind: words(['publish-image', 'reboot']),
     subject: label,
     state: words(['running', 'done', 'failed']),
     doneBytes: bytes,
@@ -207,6 +224,7 @@ export const task = Type.Object(
     failure: Type.Optional(failureReport),
     startedAt: dateTime,
     endedAt: Type.Optional(dateTime),
+    reboots: Type.Optional(Type.Array(rebootOutcome, { description: 'Of a task that switches machines: each host' })),
   },
   { title: 'Task' },
 )

@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
 import { layout, postInstall } from './layout-types.ts'
 import {
+  approvedDisk,
   hostName,
   id,
   imageReference,
@@ -36,6 +37,14 @@ export const work = Type.Object(
     images: Type.Array(imageOrder, { minItems: 1, maxItems: 64, description: 'Every image of the layout, once' }),
     redeploy: redeployMode,
     postInstall: Type.Optional(postInstall),
+    approvedDisks: Type.Optional(
+      Type.Array(approvedDisk, {
+        // An empty list and none are the same to some readers of XML.
+        minItems: 1,
+        maxItems: 64,
+        description: 'The disks of this host that may be overwritten; absent: any that the layout chooses',
+      }),
+    ),
     finish: words(finalActions),
   },
   { title: 'Work' },

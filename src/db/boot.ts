@@ -1,9 +1,12 @@
 // Boot records: what each host boots, one row a host, found by the MAC address of the machine that asks.
-import type { BootTarget } from '../model/boot.ts'
+import type { BootRecord, BootTarget } from '../model/boot.ts'
 import type { DeploymentState } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
 import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
+
+/** How a loader can tell one partition from every other: by the UUID of its file system, or its own in a GPT. */
+export type PartitionFacts = { readonly fsUuid?: string | undefined; readonly partUuid?: string | undefined }
 
 /** Everything that the answer to one boot request depends on. */
 export type BootView = {
@@ -12,8 +15,10 @@ export type BootView = {
   readonly mac: string
   readonly ip: string | null
   readonly loader: Loader
-  readonly target: BootTarget
-  readonly defaultTarget: BootTarget
+  readonly record: BootRecord
+  readonly changedAt: number
+  /** What is known of the partition of a target `local:<partition>`, to find it by; without it its number does. */
+  readonly partition?: PartitionFacts
   /** The deployment that armed the record, when there is one. */
   readonly deployment:
     | { readonly id: number; readonly state: DeploymentState; readonly nonce: string | null }
@@ -34,6 +39,9 @@ function view(db: Db) {
       'interfaces.ip',
       'boot_records.target',
       'boot_records.default_target as defaultTarget',
+      'boot_records.is_once as isOnce',
+      'boot_records.asked_at as askedAt',
+      'boot_records.changed_at as changedAt',
       'deployments.id as deploymentId',
       'deployments.state',
       'deployments.boot_nonce as nonce',
@@ -52,31 +60,42 @@ export async function bootByAddress(db: Db, ip: string): Promise<BootView | unde
 
 function shape(row: Awaited<ReturnType<ReturnType<typeof view>['executeTakeFirst']>>): BootView | undefined {
   if (!row) return undefined
-  const { deploymentId, state, nonce, ...rest } = row
+  const { deploymentId, state, nonce, target, defaultTarget, isOnce, askedAt, ...rest } = row
   return {
     ...rest,
+    record: { target, defaultTarget, isOnce: isOnce === 1, askedAt },
     deployment: deploymentId === null || state === null ? undefined : { id: deploymentId, state, nonce },
   }
 }
 
+/** A boot record with what is kept beside it. */
+export type StoredBootRecord = BootRecord & { readonly deploymentId: number | null; readonly changedAt: number }
+
 /** The boot records of hosts, by host id. */
-export async function bootRecordsOf(
-  db: Db,
-  hostIds: readonly number[],
-): Promise<
-  Map<number, { target: BootTarget; default_target: BootTarget; deployment_id: number | null; changed_at: number }>
-> {
+export async function bootRecordsOf(db: Db, hostIds: readonly number[]): Promise<Map<number, StoredBootRecord>> {
   const rows = await inChunks(hostIds, (chunk) =>
     db.selectFrom('boot_records').selectAll().where('host_id', 'in', chunk).execute(),
   )
-  return new Map(rows.map((row) => [row.host_id, row]))
+  return new Map(
+    rows.map((row) => [
+      row.host_id,
+      {
+        target: row.target,
+        defaultTarget: row.default_target,
+        isOnce: row.is_once === 1,
+        askedAt: row.asked_at,
+        deploymentId: row.deployment_id,
+        changedAt: row.changed_at,
+      },
+    ]),
+  )
 }
 
 /** Points a host at `target`; with `deploymentId` the record belongs to that deployment until it lets go. */
 export async function setBootTarget(
   db: Db,
   hostId: number,
-  to: { target: BootTarget; asDefault?: boolean; deploymentId?: number },
+  to: { target: BootTarget; asDefault?: boolean; once?: boolean; deploymentId?: number },
   now: number,
 ): Promise<void> {
   await db
@@ -86,9 +105,49 @@ export async function setBootTarget(
       ...(to.asDefault ? { default_target: to.target } : {}),
       deployment_id: to.deploymentId ?? null,
       changed_at: now,
+      is_once: to.once ? 1 : 0,
+      asked_at: null,
     })
     .where('host_id', '=', hostId)
     .execute()
+}
+
+/** Keeps when the script of a record was first asked for, unless the record has changed since it was read. */
+export async function markAsked(db: Db, { hostId, changedAt }: BootView, now: number): Promise<void> {
+  await db
+    .updateTable('boot_records')
+    .set({ asked_at: now })
+    .where('host_id', '=', hostId)
+    .where('changed_at', '=', changedAt)
+    .where('asked_at', 'is', null)
+    .execute()
+}
+
+/**
+ * Puts a record whose one boot is over back to its default, unless it has changed since it was read. Nobody has changed
+ * it by this, so `changed_at` stays.
+ */
+export async function endOnce(db: Db, { hostId, changedAt }: BootView, now: number): Promise<void> {
+  await db
+    .updateTable('boot_records')
+    .set((eb) => ({ target: eb.ref('default_target'), is_once: 0, asked_at: now }))
+    .where('host_id', '=', hostId)
+    .where('changed_at', '=', changedAt)
+    .where('is_once', '=', 1)
+    .execute()
+}
+
+/** The names of the hosts whose boot records name `target`, at most `limit` of them. */
+export async function hostsThatBoot(db: Db, target: BootTarget, limit: number): Promise<string[]> {
+  const rows = await db
+    .selectFrom('boot_records')
+    .innerJoin('hosts', 'hosts.id', 'boot_records.host_id')
+    .select('hosts.name')
+    .where((eb) => eb.or([eb('target', '=', target), eb('default_target', '=', target)]))
+    .orderBy('hosts.name')
+    .limit(limit)
+    .execute()
+  return rows.map((row) => row.name)
 }
 
 /**
@@ -104,7 +163,13 @@ export async function releaseBootRecord(
 ): Promise<void> {
   await db
     .updateTable('boot_records')
-    .set((eb) => ({ target: target ?? eb.ref('default_target'), deployment_id: null, changed_at: now }))
+    .set((eb) => ({
+      target: target ?? eb.ref('default_target'),
+      deployment_id: null,
+      changed_at: now,
+      is_once: 0,
+      asked_at: null,
+    }))
     .where('host_id', '=', hostId)
     .where('deployment_id', '=', deploymentId)
     .execute()

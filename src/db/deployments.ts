@@ -34,6 +34,7 @@ export async function addRollout(
     readonly images: readonly [RolloutImage, ...RolloutImage[]]
     readonly hostIds: readonly number[]
     readonly policy: TransferPolicy & { readonly redeploy?: RedeployMode | undefined }
+    readonly acceptNewDisk?: boolean | undefined
   },
   now: number,
 ): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
@@ -48,6 +49,7 @@ export async function addRollout(
       ingress_bytes_per_second: ingressBytesPerSecond ?? null,
       linger_seconds: lingerSeconds,
       redeploy: redeploy ?? null,
+      accept_new_disk: rollout.acceptNewDisk ? 1 : 0,
     })
     .executeTakeFirstOrThrow()
   const rolloutId = Number(row.insertId)

@@ -59,6 +59,8 @@ export async function addHost(db: Db, host: NewHost, now: number): Promise<numbe
       default_target: host.defaultTarget,
       deployment_id: null,
       changed_at: now,
+      is_once: 0,
+      asked_at: null,
     })
     .execute()
   return id

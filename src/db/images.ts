@@ -1,5 +1,5 @@
 // Published images: a name and version for a digest in the library.
-import type { Selectable } from 'kysely'
+import type { Insertable, Selectable } from 'kysely'
 import { activeStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import { formatImageReference, type ImageReference } from '../model/image.ts'
@@ -26,16 +26,64 @@ export async function findImage(db: Db, reference: ImageReference): Promise<Imag
   return image
 }
 
-export async function listImages(db: Db): Promise<Image[]> {
-  return await db.selectFrom('images').selectAll().orderBy('name').orderBy('version').execute()
+/** All images, or the versions of one name. */
+export async function listImages(db: Db, name?: string): Promise<Image[]> {
+  const all = db.selectFrom('images').selectAll().orderBy('name').orderBy('version')
+  return await (name === undefined ? all : all.where('name', '=', name)).execute()
+}
+
+/** The digests that have a name, or that a deployment under way writes. */
+export async function neededDigests(db: Db): Promise<Set<string>> {
+  const named = await db.selectFrom('images').select('digest').distinct().execute()
+  const written = await db
+    .selectFrom('rollout_images')
+    .innerJoin('deployments', 'deployments.rollout_id', 'rollout_images.rollout_id')
+    .select('rollout_images.digest')
+    .distinct()
+    .where('state', 'in', activeStates)
+    .execute()
+  return new Set([...named, ...written].map(({ digest }) => digest))
+}
+
+/** What is said of an image; empty texts are taken back. */
+export async function changeImage(
+  db: Db,
+  image: Image,
+  change: { readonly owner?: string; readonly description?: string; readonly isProtected?: boolean },
+): Promise<void> {
+  const { owner, description, isProtected } = change
+  const set = {
+    ...(owner === undefined ? {} : { owner: owner || null }),
+    ...(description === undefined ? {} : { description: description || null }),
+    ...(isProtected === undefined ? {} : { is_protected: isProtected ? 1 : 0 }),
+  }
+  if (Object.keys(set).length === 0) return
+  await db.updateTable('images').set(set).where('id', '=', image.id).execute()
 }
 
 /** Names a digest. Failure `already-exists`: a version is never given another content. */
-export async function addImage(db: Db, image: Omit<Image, 'id'>): Promise<void> {
+export async function addImage(db: Db, image: Insertable<ImageRow>): Promise<void> {
   if (await lookUpImage(db, image)) {
     throw new Failure('already-exists', `there is an image ${formatImageReference(image)} already`, { at: 'reference' })
   }
   await db.insertInto('images').values(image).execute()
+}
+
+/** The signature of a digest, by whatever name it has. */
+export async function signatureOf(db: Db, digest: string): Promise<string | undefined> {
+  const signed = db.selectFrom('images').select('signature').where('digest', '=', digest)
+  return (await signed.where('signature', 'is not', null).executeTakeFirst())?.signature ?? undefined
+}
+
+/** Signs every image that has no signature, which are those of a time before there was a key. */
+export async function signImages(db: Db, sign: (digest: string) => string): Promise<void> {
+  for (const { id, digest } of await db.selectFrom('images').selectAll().where('signature', 'is', null).execute()) {
+    await db
+      .updateTable('images')
+      .set({ signature: sign(digest) })
+      .where('id', '=', id)
+      .execute()
+  }
 }
 
 /** Removes the name; true when no other name has the same digest, so that the files may go too. */

@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { Kysely } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { approveDisk, approvedDisksOf } from './approved-disks.ts'
+import { bootByMac } from './boot.ts'
 import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
 import { addEvent, listEvents } from './events.ts'
 import { addHost, findHosts, interfacesOf } from './hosts.ts'
+import { findImage } from './images.ts'
 import { up as first } from './migrations/001-first.ts'
 import { openDatabase } from './open.ts'
 import { listSites, setSiteLimits } from './sites.ts'
@@ -28,6 +31,19 @@ async function writeFirstRelease(path: string): Promise<void> {
   const rows: readonly (readonly [string, Record<string, unknown>])[] = [
     ['hosts', { id: 1, name: 'n1', site: 'turin', loader: 'auto', created_at: 1 }],
     ['setups', { id: 1, name: 'demo', version: 1, xml: '<setup/>', created_at: 1 }],
+    [
+      'images',
+      {
+        id: 1,
+        name: 'debian',
+        version: '12',
+        digest: 'd',
+        size_bytes: 3,
+        data_bytes: 2,
+        stored_bytes: 1,
+        published_at: 4,
+      },
+    ],
     ['rollouts', { id: 1, setup_id: 1, started_at: 5 }],
     [
       'deployments',
@@ -50,6 +66,8 @@ async function writeFirstRelease(path: string): Promise<void> {
         lease_until: 0,
       },
     ],
+    ['boot_records', { host_id: 1, target: 'scout', default_target: 'local', deployment_id: 1, changed_at: 5 }],
+    ['interfaces', { id: 1, host_id: 1, mac: '52:54:00:00:00:01' }],
     ['events', { id: 1, at: 5, source: 'control', kind: 'rollout-started', host_id: 1, deployment_id: 1, text: 'x' }],
   ]
   for (const [table, row] of rows) await db.insertInto(table).values(row).execute()
@@ -70,11 +88,26 @@ test('a database of the first release comes forward with all that is in it, and 
       ingress_bytes_per_second: null,
       linger_seconds: null,
       redeploy: null,
+      accept_new_disk: null,
+    })
+    expect(await bootByMac(db, '52:54:00:00:00:01')).toMatchObject({
+      record: { target: 'scout', defaultTarget: 'local', isOnce: false, askedAt: null },
+      deployment: { id: 1, state: 'deploying' },
     })
     const progress = { step: 'transfer', doneBytes: 6, totalBytes: 10, bytesPerSecond: 1 } as const
     expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })
     expect(await recordProgress(db, 1, { ...progress, transfer: '{}', track: undefined }, 8)).toBe(true)
     expect(await findDeployment(db, 1)).toMatchObject({ done_bytes: 6, transfer: '{}', track: null })
+    const kept = {
+      digest: 'd',
+      kind: 'disk',
+      free_bytes: 0,
+      is_protected: 0,
+      owner: null,
+      description: null,
+      contents: null,
+    }
+    expect(await findImage(db, { name: 'debian', version: '12' })).toMatchObject(kept)
     expect((await listEvents(db, { limit: 10 })).map(({ text }) => text)).toEqual(['x'])
     expect(await listSites(db)).toEqual([
       { name: 'turin', hosts: 1, egress_bytes_per_second: null, ingress_bytes_per_second: null },
@@ -84,6 +117,41 @@ test('a database of the first release comes forward with all that is in it, and 
   }
   // A second start finds nothing more to do.
   await (await openDatabase(path)).destroy()
+})
+
+test('the disk that the newest deployment of a host has proven may be overwritten after the upgrade', async () => {
+  const path = join(folder, 'hades.db')
+  await writeFirstRelease(path)
+  const old = new Kysely<Record<string, Record<string, unknown>>>({ dialect: sqliteDialect(path) })
+  const [first] = await old.selectFrom('deployments').selectAll().execute()
+  const proof = (diskSerial: string) => JSON.stringify({ diskPath: '/dev/sda', diskSizeBytes: 5, diskSerial })
+  for (const [id, serial] of [
+    [2, 'OLD'],
+    [3, 'A1'],
+  ] as const) {
+    const row = { ...first, id, state: 'done', ended_at: id, proof: proof(serial) }
+    await old.insertInto('deployments').values(row).execute()
+  }
+  await old.destroy()
+  const db = await openDatabase(path)
+  try {
+    expect(await approvedDisksOf(db, [1])).toEqual(new Map([[1, [{ name: 'system', sizeBytes: 5, serial: 'A1' }]]]))
+  } finally {
+    await db.destroy()
+  }
+})
+
+test('no host remembers more disks than the newest 64', async () => {
+  const db = await openDatabase(':memory:')
+  try {
+    const host = { name: 'n1', loader: 'auto', defaultTarget: 'local', interfaces: [], powerMethods: [] } as const
+    const id = await addHost(db, host, 1)
+    for (let i = 0; i < 66; i += 1) await approveDisk(db, id, { name: 'system', sizeBytes: i }, 1)
+    const disks = (await approvedDisksOf(db, [id])).get(id) ?? []
+    expect([disks.length, disks[0]?.sizeBytes, disks.at(-1)?.sizeBytes]).toEqual([64, 2, 65])
+  } finally {
+    await db.destroy()
+  }
 })
 
 test('a database that a newer program has used is refused', async () => {

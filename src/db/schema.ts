@@ -4,7 +4,9 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
+import type { ImageKind } from '../model/image.ts'
 import type { RedeployMode } from '../model/layout.ts'
+import type { RebootState } from '../model/reboot.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
 export type Schema = {
@@ -12,16 +14,21 @@ export type Schema = {
   interfaces: InterfaceRow
   power_methods: PowerMethodRow
   inventories: InventoryRow
+  approved_disks: ApprovedDiskRow
   images: ImageRow
   setups: SetupRow
   setup_images: SetupImageRow
+  scripts: ScriptRow
   boot_records: BootRecordRow
   rollouts: RolloutRow
   rollout_images: RolloutImageRow
+  rollout_scripts: RolloutScriptRow
   deployments: DeploymentRow
   events: EventRow
   tasks: TaskRow
   sites: SiteRow
+  profiles: ProfileRow
+  reboots: RebootRow
 }
 
 export type HostRow = {
@@ -57,6 +64,18 @@ export type PowerMethodRow = {
 
 export type InventoryRow = { host_id: number; at: number; json: string }
 
+/** A disk of a host that may be overwritten: one that a deployment has proven, by its name in the layout. */
+export type ApprovedDiskRow = {
+  id: Generated<number>
+  host_id: number
+  name: string
+  size_bytes: number
+  model: string | null
+  serial: string | null
+  wwn: string | null
+  approved_at: number
+}
+
 export type ImageRow = {
   id: Generated<number>
   name: string
@@ -66,12 +85,35 @@ export type ImageRow = {
   data_bytes: number
   stored_bytes: number
   published_at: number
+  kind: Generated<ImageKind>
+  /** Bytes of disk that may read as anything. */
+  free_bytes: Generated<number>
+  is_protected: Generated<number>
+  owner: string | null
+  description: string | null
+  /** What was seen in it when it was imported, as JSON of the contract's `volumes` and `archive`. */
+  contents: string | null
+  /** Of the digest, by the key of the service that published it. */
+  signature: string | null
 }
 
 export type SetupRow = { id: Generated<number>; name: string; version: number; xml: string; created_at: number }
 
 /** Which images a setup names, so that "who uses it" is one look-up. */
 export type SetupImageRow = { setup_id: number; image_name: string; image_version: string }
+
+/** A script of the library. What name and version stand for is never changed. */
+export type ScriptRow = {
+  id: Generated<number>
+  name: string
+  version: number
+  text: string
+  sha256: string
+  created_at: number
+}
+
+/** What each reference of a setup to the library meant when a rollout began. */
+export type RolloutScriptRow = { rollout_id: number; reference: string; name: string; version: number; sha256: string }
 
 /** What a host boots: one row a host, read at the moment the machine asks. */
 export type BootRecordRow = {
@@ -80,6 +122,10 @@ export type BootRecordRow = {
   default_target: BootTarget
   deployment_id: number | null
   changed_at: number
+  /** 1: the target is for one boot. */
+  is_once: number
+  /** When a loader first asked for the script of this target. */
+  asked_at: number | null
 }
 
 /** The policy is the setup's with what the order of the rollout says otherwise; null in rollouts of before there was one. */
@@ -92,6 +138,8 @@ export type RolloutRow = {
   ingress_bytes_per_second: number | null
   linger_seconds: number | null
   redeploy: RedeployMode | null
+  /** 1: its hosts may overwrite disks that no deployment has proven before. */
+  accept_new_disk: number | null
 }
 
 /** What a rollout's hosts get, in the order of the setup: what each reference meant when the rollout began. */
@@ -157,7 +205,7 @@ export type EventRow = {
 
 export type TaskRow = {
   id: Generated<number>
-  kind: 'publish-image'
+  kind: 'publish-image' | 'reboot'
   subject: string
   state: 'running' | 'done' | 'failed'
   done_bytes: number
@@ -175,4 +223,27 @@ export type SiteRow = {
   name: string
   egress_bytes_per_second: number | null
   ingress_bytes_per_second: number | null
+}
+
+/** What hosts with the target `netboot:<name>` boot, as JSON of model/profile.ts. */
+export type ProfileRow = { id: Generated<number>; name: string; json: string; changed_at: number }
+
+/** One host of a task that switches machines to what their boot records say. */
+export type RebootRow = {
+  task_id: number
+  host_id: number
+  /** What it is to boot. */
+  target: BootTarget
+  /** The boot record's `changed_at` at that time: another one means that somebody has set it anew. */
+  record_changed_at: number
+  state: RebootState
+  /** What happened last, in words. */
+  said: string | null
+  failure: string | null
+  /** When its controller was first asked. */
+  began_at: number | null
+  due_at: number
+  deadline_at: number | null
+  lease_owner: string | null
+  lease_until: number
 }

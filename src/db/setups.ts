@@ -65,3 +65,9 @@ export async function listSetups(db: Db): Promise<StoredSetup[]> {
   const rows = await db.selectFrom('setups').selectAll().orderBy('name').orderBy('version', 'desc').execute()
   return rows.filter((row, index) => rows[index - 1]?.name !== row.name)
 }
+
+/** Every version of a setup, the newest first; of all setups when no name is given. */
+export async function setupVersions(db: Db, name: string | undefined): Promise<StoredSetup[]> {
+  const all = db.selectFrom('setups').selectAll().orderBy('name').orderBy('version', 'desc')
+  return await (name === undefined ? all : all.where('name', '=', name)).execute()
+}

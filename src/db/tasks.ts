@@ -57,12 +57,29 @@ export async function runningTask(db: Db, kind: Task['kind'], subject: string): 
     .executeTakeFirst()
 }
 
-/** Ends every task that `owner` left running: it starts anew and works on none of them. */
-export async function failRunningTasks(db: Db, owner: string, failure: string, now: number): Promise<void> {
+/** True while any task of this kind runs. */
+export async function isAnyRunning(db: Db, kind: Task['kind']): Promise<boolean> {
+  const running = db.selectFrom('tasks').select('id').where('kind', '=', kind).where('state', '=', 'running')
+  return (await running.executeTakeFirst()) !== undefined
+}
+
+/** Ends every task of this kind that `owner` left running: it starts anew and works on none of them. */
+export async function failRunningTasks(
+  db: Db,
+  { kind, owner }: Pick<Task, 'kind' | 'owner'>,
+  failure: string,
+  now: number,
+): Promise<void> {
   await db
     .updateTable('tasks')
     .set({ state: 'failed', failure, ended_at: now })
     .where('state', '=', 'running')
+    .where('kind', '=', kind)
     .where('owner', '=', owner)
     .execute()
+}
+
+/** The tasks of this kind that run. */
+export async function runningTasks(db: Db, kind: Task['kind']): Promise<Task[]> {
+  return await db.selectFrom('tasks').selectAll().where('kind', '=', kind).where('state', '=', 'running').execute()
 }

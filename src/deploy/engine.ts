@@ -23,6 +23,7 @@ import { about, addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
 import { interfacesOf } from '../db/hosts.ts'
 import type { Schema } from '../db/schema.ts'
 import { setupById } from '../db/setups.ts'
+import { type BootTarget, needsNetwork } from '../model/boot.ts'
 import { isActive } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
 import { parseSetup, type Setup } from '../model/setup.ts'
@@ -197,7 +198,7 @@ async function perform(
       await moveAttempt(context, row, 'booting', decision.why, { deadline_at: now() + setup.deadlines.bootMs })
       return now()
     case 'nudge':
-      return await nudge(context, row, decision.why, signal)
+      return await nudge(context, row, { target: setup.finish.target, why: decision.why }, signal)
     case 'done':
       await end(
         context,
@@ -305,11 +306,17 @@ async function powerFailed(context: Context, row: NamedDeployment, failure: Fail
   return now() + powerRetryMs
 }
 
-async function nudge(context: Context, row: NamedDeployment, why: string, signal: AbortSignal): Promise<number> {
+async function nudge(
+  context: Context,
+  row: NamedDeployment,
+  { target, why }: { target: BootTarget; why: string },
+  signal: AbortSignal,
+): Promise<number> {
   const { db, now } = context
-  const text = `${why}: booting it from its disk once more`
+  const device = needsNetwork(target) ? 'network' : 'disk'
+  const text = `${why}: booting it from ${device === 'disk' ? 'its disk' : 'the network'} once more`
   await addEvent(db, { source: 'engine', kind: 'nudged', text, ...about(row) }, now())
-  const { failure } = await cycleInto(context, row, 'disk', signal)
+  const { failure } = await cycleInto(context, row, device, signal)
   if (failure) {
     const words = `the machine could not be switched: ${failure.message.join(': ')}`
     await addEvent(db, { source: 'power', kind: 'power-failed', text: words, ...about(row) }, now())

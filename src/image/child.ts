@@ -1,11 +1,16 @@
 // Programs that read what a stranger made (decompressors, qemu) run as children that can do little harm: bounded memory
-// and CPU, no file written, no privileges gained, no environment of ours, and dead as soon as we are.
+// and CPU, no file written unless that is what they are for, no privileges gained, no environment of ours, and dead as soon as we are.
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Failure, invariant } from '../model/failure.ts'
 
-export type Limits = { readonly memoryBytes: number; readonly cpuSeconds: number }
+export type Limits = {
+  readonly memoryBytes: number
+  readonly cpuSeconds: number
+  /** The longest file that the child may write; none unless given. */
+  readonly fileBytes?: number
+}
 
 /** How a child ended; `words` is the last line that it wrote to standard error. */
 export type Ending = { readonly status: number | null; readonly signal: string | null; readonly words: string }
@@ -23,7 +28,8 @@ export class Child {
   constructor(command: readonly [string, ...string[]], limits: Limits, input: 'pipe' | 'ignore' = 'ignore') {
     this.#name = command[0]
     // Without the death signal a child outlives a parent that was killed, holding its files.
-    const guard = ['--no-new-privs', '--pdeathsig', 'KILL', 'prlimit', '--fsize=0', '--core=0']
+    const files = `--fsize=${limits.fileBytes ?? 0}`
+    const guard = ['--no-new-privs', '--pdeathsig', 'KILL', 'prlimit', files, '--core=0']
     const bounds = [`--as=${limits.memoryBytes}`, `--cpu=${limits.cpuSeconds}`, '--']
     this.#process = spawn('setpriv', [...guard, ...bounds, ...command], {
       stdio: [input, 'pipe', 'pipe'],

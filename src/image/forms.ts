@@ -149,11 +149,11 @@ export async function computeForms(
     for (const [number, frame] of manifest.frames.entries()) {
       options.signal?.throwIfAborted()
       const bytes = await readAt(file, frame.offset, frame.length)
-      // A data frame is known by its hash; a zero frame has none, but few differ: what was inflated once is known.
+      // A data frame is known by its hash; a frame of zeros has none, but few differ: what was inflated once is known.
       const isKnown = frame.class === 'data' || zeroFrame?.equals(bytes) === true
       const checked = isKnown ? checkFrame(manifest, number, bytes) : inflateFrame(manifest, number, bytes)
       await Promise.all([checked, hasher.update(bytes)])
-      if (frame.class === 'zero') zeroFrame = bytes
+      if (frame.class !== 'data') zeroFrame = bytes
     }
     await hasher.update(await readSeekTable(file, manifest))
     return hasher.finish()
@@ -210,7 +210,10 @@ export class FormsHasher {
   }
 }
 
-/** What a block map of the image says: every frame is mapped. A zero frame must read as zeros on any target. */
+/**
+ * What a block map of the image says: every frame is mapped but those that may read as anything. A zero frame must read as
+ * zeros on any target. Free blocks beside used ones in a frame are mapped too: a range needs its hash, and there is one a frame.
+ */
 export function mappedRangesOf(manifest: Manifest): MappedRange[] {
   const zeros = new Map<number, string>()
   const sha256OfZeros = (length: number): string => {
@@ -218,9 +221,10 @@ export function mappedRangesOf(manifest: Manifest): MappedRange[] {
     zeros.set(length, sha256)
     return sha256
   }
-  return manifest.frames.map((frame, number) => {
+  return manifest.frames.flatMap((frame, number) => {
+    if (frame.class === 'free') return []
     const length = rawBytesOf(manifest, number)
     const sha256 = frame.class === 'data' ? frame.rawSha256 : sha256OfZeros(length)
-    return { offset: number * manifest.frameSizeBytes, length, sha256 }
+    return [{ offset: number * manifest.frameSizeBytes, length, sha256 }]
   })
 }

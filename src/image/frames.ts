@@ -4,12 +4,18 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { Failure, invariant } from '../model/failure.ts'
-import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
+import { type BlockRun, blockBytes, frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
 
 /** A compressed frame and what the manifest says of it, but for its place. */
 export type CompressedFrame =
-  | { readonly class: 'data'; readonly bytes: Buffer; readonly sha256: string; readonly rawSha256: string }
-  | { readonly class: 'zero'; readonly bytes: Buffer }
+  | {
+      readonly class: 'data'
+      readonly bytes: Buffer
+      readonly sha256: string
+      readonly rawSha256: string
+      readonly extents?: readonly BlockRun[]
+    }
+  | { readonly class: 'zero' | 'free'; readonly bytes: Buffer }
 
 /** One row of the seek table: the sizes of one frame, compressed and raw, in bytes. */
 export type SeekEntry = { readonly stored: number; readonly raw: number }
@@ -35,13 +41,16 @@ export async function sha256Of(bytes: Buffer): Promise<string> {
 
 /**
  * Compresses disk bytes (1 to `frameSizeBytes`) into one frame of level 3 with its content size and checksum, so that
- * `zstd -d` allocates right and checks what it wrote.
+ * `zstd -d` allocates right and checks what it wrote. `runs` are what of it matters, all of it unless given; the rest of
+ * `raw` must be zeros.
  */
-export async function compressFrame(raw: Buffer): Promise<CompressedFrame> {
+export async function compressFrame(raw: Buffer, runs?: readonly BlockRun[]): Promise<CompressedFrame> {
   invariant(raw.length > 0 && raw.length <= frameSizeBytes, `a frame of ${raw.length} bytes`)
+  if (runs?.length === 0) return { class: 'free', bytes: await zeroFrame(raw.length) }
   if (isZero(raw)) return { class: 'zero', bytes: await zeroFrame(raw.length) }
   const [rawSha256, bytes] = await Promise.all([sha256Of(raw), compressBytes(raw)])
-  return { class: 'data', bytes, sha256: await sha256Of(bytes), rawSha256 }
+  const isWhole = runs === undefined || runs[0]?.[1] === Math.ceil(raw.length / blockBytes)
+  return { class: 'data', bytes, sha256: await sha256Of(bytes), rawSha256, ...(isWhole ? {} : { extents: runs }) }
 }
 
 let wholeZeroFrame: Promise<Buffer> | undefined
@@ -67,10 +76,22 @@ export function rawBytesOf(manifest: Pick<Manifest, 'sizeBytes' | 'frameSizeByte
   return Math.min(manifest.frameSizeBytes, manifest.sizeBytes - number * manifest.frameSizeBytes)
 }
 
+/** What of the disk bytes of a frame must be written, as places in the frame, in order: all but its free blocks. */
+export function writtenRanges(manifest: Manifest, number: number): { offset: number; length: number }[] {
+  const rawBytes = rawBytesOf(manifest, number)
+  const frame = manifest.frames[number]
+  if (frame?.class === 'free') return []
+  if (frame?.class !== 'data' || frame.extents === undefined) return [{ offset: 0, length: rawBytes }]
+  return frame.extents.map(([first, count]) => {
+    const offset = first * blockBytes
+    return { offset, length: Math.min(count * blockBytes, rawBytes - offset) }
+  })
+}
+
 /**
  * Gives the disk bytes of frame `number` from its bytes in image.zst. What is passed on or written must have come
  * through here: the SHA-256 of `compressed` is checked before a byte is inflated, inflating stops at the size that the
- * manifest promises, and a `zero` frame must hold zeros. Throws Failure `image-corrupt`, `at` `frame <number>`.
+ * manifest promises, and a `zero` or `free` frame must hold zeros. Throws Failure `image-corrupt`, `at` `frame <number>`.
  */
 export async function inflateFrame(manifest: Manifest, number: number, compressed: Buffer): Promise<Buffer> {
   const frame = manifest.frames[number]
@@ -87,7 +108,7 @@ export async function inflateFrame(manifest: Manifest, number: number, compresse
     throw corrupt(number, `does not inflate to ${expected} bytes`, cause)
   })
   if (raw.length !== expected) throw corrupt(number, `inflates to ${raw.length} bytes, not ${expected}`)
-  if (frame.class === 'zero' && !isZero(raw)) throw corrupt(number, 'should hold zeros and does not')
+  if (frame.class !== 'data' && !isZero(raw)) throw corrupt(number, 'should hold zeros and does not')
   return raw
 }
 
@@ -101,7 +122,7 @@ export async function checkFrame(manifest: Manifest, number: number, compressed:
   if (compressed.length !== frame.length) {
     throw corrupt(number, `has ${compressed.length} bytes, the manifest says ${frame.length}`)
   }
-  if (frame.class === 'zero') return
+  if (frame.class !== 'data') return
   const sha256 = await sha256Of(compressed)
   if (sha256 !== frame.sha256) throw corrupt(number, `has SHA-256 ${sha256}, the manifest says ${frame.sha256}`)
 }

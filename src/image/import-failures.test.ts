@@ -27,8 +27,8 @@ async function refusal(source: Parameters<typeof importImage>[0]['source'], sign
 test.each([
   ['empty', Buffer.alloc(0), 'is empty'],
   ['of no whole number of sectors', Buffer.alloc(1_000_000 + 1), 'has 1000001 bytes, which is no whole number'],
-  ['a VMDK image', Buffer.from('KDMV'.padEnd(512)), 'is a VMDK image, which cannot be read: convert it'],
-  ['a tar archive', run('tar', ['-cC', '/etc', 'hostname']), 'is a tar archive, which cannot be read: unpack it'],
+  ['a QED image', Buffer.from('QED\0'.padEnd(512)), 'is a QED image, which cannot be read: convert it'],
+  ['a zip archive', Buffer.from('PK\x03\x04'.padEnd(512)), 'is a zip archive, which cannot be read: unpack it'],
   ['packed twice', run('gzip', ['-c'], run('zstd', ['-c'], makeDisk())), 'is packed twice, by zstd inside'],
   ['packed and empty', run('gzip', ['-c'], Buffer.alloc(0)), 'is empty, once unpacked by gzip'],
 ])('a source that is %s is refused', async (_name, bytes, words) => {
@@ -37,10 +37,11 @@ test.each([
   }
 })
 
-test.each(['/does/not/exist', '/', '/dev/null'])('the path %s, which is no image file, is refused', async (path) => {
+test.each(['/does/not/exist', '/dev/null'])('the path %s, which is no image file, is refused', async (path) => {
   expect(await refusal(path)).toMatchObject({ code: 'bad-input', at: 'source' })
 })
 
+// bzip2 warns of them and goes on.
 test.each(['gzip', 'xz', 'zstd'] as const)('bytes behind the end of a %s file are refused', async (name) => {
   const packed = Buffer.concat([run(name, pack[name], makeDisk()), Buffer.from('and something else')])
   expect(await refusal(stream(packed))).toMatchObject({
@@ -179,7 +180,7 @@ test('a killed import leaves only what the next opening of the library removes, 
   const raw = writeTo(folder, 'disk', Buffer.concat([makeDisk(), randomBytes(64 * MiB - 512)]))
   const path = makeQcow2(raw, join(folder, 'image'))
   const child = importElsewhere(JSON.stringify(path), library)
-  await until('nbdcopy to run', () => processesWith('nbdcopy').some((pid) => isChildOf(pid, child.pid)), {
+  await until('qemu-nbd to run', () => processesWith('qemu-nbd').some((pid) => isChildOf(pid, child.pid)), {
     timeoutMs: 20_000,
     everyMs: 5,
   })

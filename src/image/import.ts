@@ -1,31 +1,47 @@
-// Imports an image: any source that source.ts reads becomes `<library>/<digest>/` in one pass, without a raw copy of the
-// disk. Until the last rename everything lies in the library's `incoming/`, so whatever goes wrong leaves nothing.
-import { rename, rm, writeFile } from 'node:fs/promises'
+// Imports an image: any source that source.ts opens becomes `<library>/<digest>/`. What its file systems call free is found
+// first and left out. Until the last rename everything lies in the library's `incoming/`, so whatever goes wrong leaves nothing.
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
-import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
+import {
+  type BlockRun,
+  blockBytes,
+  frameSizeBytes,
+  type ImageKind,
+  type Manifest,
+  type ManifestFrame,
+} from '../model/image.ts'
+import type { TarCounts } from '../protocol/tar.ts'
 import { computeForms, writeForms } from './forms.ts'
 import { type CompressedFrame, compressFrame, encodeSeekTable, type SeekEntry } from './frames.ts'
+import type { FreeMap } from './free-map.ts'
+import { findFreeSpace, type VolumeReport } from './free-space.ts'
 import { imagePaths, type Library, makeIncoming, syncFolder, verifyImage } from './library.ts'
 import { isErrno, LibraryFile } from './library-file.ts'
-import { digestOf, diskBytesMax, encodeManifest } from './manifest.ts'
-import { readPartitionTable } from './partition-table.ts'
-import { type ImageSource, readDisk } from './source.ts'
+import { digestOf, encodeManifest } from './manifest.ts'
+import { type ImageSource, openImage } from './source.ts'
+import type { Content } from './volume.ts'
 
 export type ImportProgress = {
-  /** Of the source, packed as it may be. A qcow2 file is read by qemu, out of sight: watch `diskBytes` instead. */
+  /** Of the source, packed as it may be: what is packed or uploaded is read to its end first. */
   readonly readBytes: number
   /** Of the disk, compressed and written. */
   readonly diskBytes: number
-  /** Of the whole disk, where that is known before its end. */
+  /** Of the whole disk, once that is known. */
   readonly diskBytesTotal: number | undefined
   readonly storedBytes: number
 }
 
 export type ImportOptions = {
-  /** Path of a file or block device, or the bytes as they come. */
+  /** Path of a file, folder or block device, or the bytes as they come. */
   readonly source: ImageSource
+  /** What it is taken for; by its content unless given. */
+  readonly kind?: ImageKind | undefined
+  /** Device nodes may be in a tar archive. */
+  readonly allowsDevices?: boolean | undefined
+  /** What image.zst may have, by the library's quota. */
+  readonly bytesMax?: number | undefined
   /** The library's folder. */
   readonly folder: string
   readonly signal?: AbortSignal
@@ -39,6 +55,12 @@ export type ImportedImage = {
   /** Size of the disk, and of image.zst, in bytes. */
   readonly sizeBytes: number
   readonly storedBytes: number
+  /** Of the disk, in blocks that may read as anything. */
+  readonly freeBytes: number
+  /** What was seen where on the disk. */
+  readonly volumes: readonly VolumeReport[]
+  /** What is in an archive. */
+  readonly tar?: TarCounts
 }
 
 const progressMs = 250
@@ -61,7 +83,10 @@ export async function importImage(options: ImportOptions): Promise<ImportedImage
   try {
     signal.throwIfAborted()
     folder = await makeIncoming(library)
-    const manifest = await writeImage(folder, options, signal)
+    const image = await writeImage(folder, options, signal)
+    const { manifest } = image
+    // What was spooled; the folder becomes the image's.
+    await removeOthers(folder, ['image.zst'])
     const bytes = encodeManifest(manifest)
     await writeFile(join(folder, 'manifest.json'), bytes, { flush: true })
     // A second pass: how long a piece is depends on the size at the end. What was just written is read from memory.
@@ -70,11 +95,17 @@ export async function importImage(options: ImportOptions): Promise<ImportedImage
     signal.throwIfAborted()
     const digest = digestOf(bytes)
     await publish(library, digest, folder, signal)
-    return { digest, manifest, sizeBytes: manifest.sizeBytes, storedBytes: manifest.storedBytes }
+    return { digest, ...image }
   } catch (error) {
     throw failureOf(error, signal, options.folder)
   } finally {
     if (folder !== undefined) await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function removeOthers(folder: string, kept: readonly string[]): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!kept.includes(name)) await rm(join(folder, name), { recursive: true })
   }
 }
 
@@ -90,100 +121,76 @@ function failureOf(error: unknown, signal: AbortSignal, folder: string): unknown
   return error
 }
 
-async function writeImage(folder: string, options: ImportOptions, signal: AbortSignal): Promise<Manifest> {
+async function writeImage(
+  folder: string,
+  options: ImportOptions,
+  signal: AbortSignal,
+): Promise<Omit<ImportedImage, 'digest'>> {
+  const { source, kind, allowsDevices = false } = options
   let readBytes = 0
-  let total: number | undefined
   let lastReport = 0
-  const writer = new ImageWriter(await LibraryFile.create(join(folder, 'image.zst')))
-  const report = (isLast: boolean) => {
+  const writer = new ImageWriter(await LibraryFile.create(join(folder, 'image.zst'), options.bytesMax))
+  const report = (total: number | undefined, isLast = false) => {
     if (!isLast && performance.now() - lastReport < progressMs) return
     lastReport = performance.now()
     const { diskBytes, storedBytes } = writer
-    options.onProgress?.({ readBytes, diskBytes, diskBytesTotal: isLast ? diskBytes : total, storedBytes })
+    options.onProgress?.({ readBytes: Math.max(readBytes, diskBytes), diskBytes, diskBytesTotal: total, storedBytes })
   }
-  const disk = readDisk({
-    source: options.source,
-    folder,
-    signal,
-    onRead(bytes) {
-      readBytes = bytes
-      report(false)
-    },
-    onSize(bytes) {
-      checkSize(bytes)
-      total = bytes
-    },
-  })
+  const onRead = (bytes: number) => {
+    readBytes = bytes
+    report(undefined)
+  }
   try {
-    const frames = cutFrames(disk)
-    const first = await frames.next()
-    const table = first.value === undefined ? undefined : readPartitionTable(first.value)
-    const checkEnd = (sizeBytes: number) => {
-      if (table === undefined || table.endBytes <= sizeBytes) return
-      const ends = `its ${table.kind.toUpperCase()} describes a disk of ${table.endBytes} bytes, it ends after ${sizeBytes}`
-      throw new Failure('image-broken', `the image is truncated: ${ends}`)
+    const image = await openImage({ source, folder, kind, allowsDevices, signal, onRead })
+    try {
+      const { content, table, tar } = image
+      const isDisk = image.kind !== 'tar'
+      const { map, volumes } = isDisk ? await findFreeSpace(content, table, signal) : { map: undefined, volumes: [] }
+      await compressAll(readFrames(content, map, signal), writer, () => report(content.sizeBytes))
+      const manifest = await writer.finish({ kind: image.kind, sectorBytes: table?.sectorBytes ?? 512 })
+      const { sizeBytes, storedBytes } = manifest
+      report(sizeBytes, true)
+      const freeBytes = map?.freeBytes() ?? 0
+      return { manifest, sizeBytes, storedBytes, freeBytes, volumes, ...(tar && { tar }) }
+    } finally {
+      await image.content.close()
     }
-    if (total !== undefined) checkEnd(total)
-    await compressAll(first, frames, writer, () => report(false))
-    const { diskBytes } = writer
-    checkSize(diskBytes)
-    checkEnd(diskBytes)
-    if (total !== undefined && total !== diskBytes) {
-      throw new Failure('image-broken', `the image changed while it was read: ${diskBytes} bytes came, not ${total}`)
-    }
-    const manifest = await writer.finish(table?.sectorBytes ?? 512)
-    report(true)
-    return manifest
   } finally {
-    await disk.return()
     await writer.close()
   }
 }
 
-function checkSize(sizeBytes: number): void {
-  if (sizeBytes > diskBytesMax) throw tooLarge(`${sizeBytes}`)
-  if (sizeBytes === 0) throw new Failure('image-broken', 'the image holds no byte of disk')
-  if (sizeBytes % 512 !== 0) {
-    throw new Failure('image-broken', `the image has ${sizeBytes} bytes, which is no whole number of 512-byte sectors`)
-  }
-}
+type Frame = { readonly raw: Buffer; readonly runs: readonly BlockRun[] | undefined }
 
-function tooLarge(sizeBytes: string): Failure {
-  return new Failure(
-    'image-too-large',
-    `the image holds a disk of ${sizeBytes} bytes; ${diskBytesMax} can be published`,
-  )
-}
-
-/** The disk in pieces of `frameSizeBytes`; the last may be shorter. Each piece is a buffer of its own. */
-async function* cutFrames(disk: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, void> {
-  let frame = Buffer.allocUnsafeSlow(frameSizeBytes)
-  let filled = 0
-  let total = 0
-  for await (const chunk of disk) {
-    total += chunk.length
-    if (total > diskBytesMax) throw tooLarge(`at least ${total}`)
-    for (let from = 0; from < chunk.length; ) {
-      const copied = chunk.copy(frame, filled, from)
-      from += copied
-      filled += copied
-      if (filled === frameSizeBytes) {
-        yield frame
-        frame = Buffer.allocUnsafeSlow(frameSizeBytes)
-        filled = 0
+/** The disk in pieces of `frameSizeBytes`, the last may be shorter; free blocks are zeros, and not read where that saves much. */
+async function* readFrames(
+  content: Content,
+  map: FreeMap | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<Frame, void, void> {
+  for (let offset = 0, number = 0; offset < content.sizeBytes; offset += frameSizeBytes, number++) {
+    signal.throwIfAborted()
+    const rawBytes = Math.min(frameSizeBytes, content.sizeBytes - offset)
+    const runs = map?.runsOf(number, rawBytes)
+    if (map === undefined || runs === undefined) {
+      yield { raw: await content.read(offset, rawBytes), runs }
+      continue
+    }
+    const raw = Buffer.alloc(rawBytes)
+    for (const [first, count] of runs) {
+      const from = first * blockBytes
+      const bytes = await content.read(offset + from, Math.min(count * blockBytes, rawBytes - from))
+      for (let at = 0; at < bytes.length; at += blockBytes) {
+        if (map.isFree((offset + from + at) / blockBytes)) continue
+        bytes.copy(raw, from + at, at, at + blockBytes)
       }
     }
+    yield { raw, runs }
   }
-  if (filled > 0) yield frame.subarray(0, filled)
 }
 
-/** Compresses `first` and all that follow, a few at once, and writes them in order. */
-async function compressAll(
-  first: IteratorResult<Buffer, void>,
-  rest: AsyncIterator<Buffer, void, void>,
-  writer: ImageWriter,
-  onWritten: () => void,
-): Promise<void> {
+/** Compresses all frames, a few at once, and writes them in order. */
+async function compressAll(frames: AsyncIterable<Frame>, writer: ImageWriter, onWritten: () => void): Promise<void> {
   const inWork: { frame: Promise<CompressedFrame>; rawBytes: number }[] = []
   const writeOldest = async () => {
     const oldest = inWork.shift()
@@ -192,11 +199,11 @@ async function compressAll(
     onWritten()
   }
   try {
-    for (let next = first; !next.done; next = await rest.next()) {
-      const frame = compressFrame(next.value)
+    for await (const { raw, runs } of frames) {
+      const frame = compressFrame(raw, runs)
       // It is awaited in its turn; until then a rejection has an owner here.
       frame.catch(() => {})
-      inWork.push({ frame, rawBytes: next.value.length })
+      inWork.push({ frame, rawBytes: raw.length })
       if (inWork.length >= framesInWork) await writeOldest()
     }
     while (inWork.length > 0) await writeOldest()
@@ -228,19 +235,25 @@ class ImageWriter {
     const place = { offset: this.#file.sizeBytes, length: frame.bytes.length }
     await this.#file.write(frame.bytes)
     this.#frames.push(
-      frame.class === 'zero'
-        ? { class: 'zero', ...place }
-        : { class: 'data', ...place, sha256: frame.sha256, rawSha256: frame.rawSha256 },
+      frame.class === 'data'
+        ? {
+            class: 'data',
+            ...place,
+            sha256: frame.sha256,
+            rawSha256: frame.rawSha256,
+            ...(frame.extents && { extents: frame.extents }),
+          }
+        : { class: frame.class, ...place },
     )
     this.#rows.push({ stored: frame.bytes.length, raw: rawBytes })
     this.#diskBytes += rawBytes
   }
 
-  async finish(sectorBytes: 512 | 4096): Promise<Manifest> {
+  async finish(means: Pick<Manifest, 'sectorBytes'> & { readonly kind: ImageKind }): Promise<Manifest> {
     await this.#file.write(encodeSeekTable(this.#rows))
     const storedBytes = this.#file.sizeBytes
     await this.#file.finish()
-    return { format: 1, sizeBytes: this.#diskBytes, frameSizeBytes, storedBytes, sectorBytes, frames: this.#frames }
+    return { format: 2, ...means, sizeBytes: this.#diskBytes, frameSizeBytes, storedBytes, frames: this.#frames }
   }
 
   async close(): Promise<void> {

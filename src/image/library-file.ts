@@ -12,16 +12,20 @@ const reserveBytesMax = 512 * 1024 * 1024
 export class LibraryFile {
   readonly #handle: FileHandle
   readonly #path: string
+  readonly #bytesMax: number
   #size = 0
+  #writtenBytes = 0
   #nextCheck = 0
 
-  private constructor(path: string, handle: FileHandle) {
+  private constructor(path: string, handle: FileHandle, bytesMax: number) {
     this.#path = path
     this.#handle = handle
+    this.#bytesMax = bytesMax
   }
 
-  static async create(path: string): Promise<LibraryFile> {
-    return new LibraryFile(path, await open(path, 'wx', 0o644).catch((cause: unknown) => fail(path, cause)))
+  /** `bytesMax` is what a quota leaves; writing more throws Failure `library-full` too. */
+  static async create(path: string, bytesMax = Number.POSITIVE_INFINITY): Promise<LibraryFile> {
+    return new LibraryFile(path, await open(path, 'wx', 0o644).catch((cause: unknown) => fail(path, cause)), bytesMax)
   }
 
   get sizeBytes(): number {
@@ -30,14 +34,30 @@ export class LibraryFile {
 
   /** Appends all of `bytes`. Throws Failure `library-full`. */
   async write(bytes: Buffer): Promise<void> {
+    if (this.#writtenBytes + bytes.length > this.#bytesMax) {
+      const message = `the quota of the image library leaves ${this.#bytesMax} bytes, and the image takes more`
+      throw new Failure('library-full', message)
+    }
     try {
-      if (this.#size >= this.#nextCheck) await this.#checkSpace()
-      let done = 0
-      while (done < bytes.length) done += (await this.#handle.write(bytes, done)).bytesWritten
+      if (this.#writtenBytes >= this.#nextCheck) await this.#checkSpace()
+      for (let done = 0; done < bytes.length; ) {
+        done += (await this.#handle.write(bytes, done, bytes.length - done, this.#size + done)).bytesWritten
+      }
       this.#size += bytes.length
+      this.#writtenBytes += bytes.length
     } catch (cause) {
       fail(this.#path, cause)
     }
+  }
+
+  /** Appends zeros that take no room. */
+  skip(bytes: number): void {
+    this.#size += bytes
+  }
+
+  /** Gives the file its full size, zeros at its end included. */
+  async end(): Promise<void> {
+    await this.#handle.truncate(this.#size).catch((cause: unknown) => fail(this.#path, cause))
   }
 
   /** Flushes to the disk and closes. Full volumes may only tell here. */
@@ -52,14 +72,43 @@ export class LibraryFile {
   }
 
   async #checkSpace(): Promise<void> {
-    const { bavail, blocks, bsize } = await statfs(this.#path)
-    const reserve = Math.min(reserveBytesMax, (blocks * bsize) / 20)
-    if (bavail * bsize < reserve) {
-      const free = `${Math.floor((bavail * bsize) / 1_000_000)} MB are free`
-      const message = `the volume of the image library is full: ${free}, ${Math.ceil(reserve / 1_000_000)} MB must stay so`
-      throw new Failure('library-full', message, { at: this.#path })
-    }
-    this.#nextCheck = this.#size + spaceCheckBytes
+    await checkSpace(this.#path)
+    this.#nextCheck = this.#writtenBytes + spaceCheckBytes
+  }
+}
+
+async function checkSpace(path: string): Promise<void> {
+  const { bavail, blocks, bsize } = await statfs(path)
+  const reserve = Math.min(reserveBytesMax, (blocks * bsize) / 20)
+  if (bavail * bsize >= reserve) return
+  const free = `${Math.floor((bavail * bsize) / 1_000_000)} MB are free`
+  const message = `the volume of the image library is full: ${free}, ${Math.ceil(reserve / 1_000_000)} MB must stay so`
+  throw new Failure('library-full', message, { at: path })
+}
+
+const watchEveryMs = 250
+
+/**
+ * Looks at the room beside a file that somebody else writes and calls `onFull` once when the reserve is touched; `check` then
+ * throws Failure `library-full`. Must be stopped.
+ */
+export function watchSpace(
+  path: string,
+  onFull: () => void,
+): { readonly check: () => void; readonly stop: () => void } {
+  let full: { readonly error: unknown } | undefined
+  const look = async () => {
+    await checkSpace(path).catch((error: unknown) => {
+      if (full === undefined) onFull()
+      full ??= { error }
+    })
+  }
+  const timer = setInterval(() => void look(), watchEveryMs)
+  return {
+    check: () => {
+      if (full !== undefined) throw full.error
+    },
+    stop: () => clearInterval(timer),
   }
 }
 

@@ -11,7 +11,11 @@ import { corrupt, encodeSeekTable, inflateFrame, rawBytesOf, sha256Of } from './
 import { isErrno } from './library-file.ts'
 import { manifestBytesMax, parseManifest } from './manifest.ts'
 
-export type Library = { readonly folder: string }
+export type Library = {
+  readonly folder: string
+  /** What all images together may have, in bytes; undefined for no bound. */
+  readonly quotaBytes?: number | undefined
+}
 
 export type ImagePaths = {
   readonly folder: string
@@ -25,14 +29,47 @@ export type ImagePaths = {
  * Opens the library in `folder`, which is made if missing, and removes what dead processes left in `incoming/`.
  * Several processes, also of several machines, may have one library open.
  */
-export async function openLibrary(folder: string): Promise<Library> {
-  const library: Library = { folder }
+export async function openLibrary(folder: string, quotaBytes?: number): Promise<Library> {
+  const library: Library = { folder, quotaBytes }
   await mkdir(incomingOf(library), { recursive: true })
+  await sweepIncoming(library)
+  return library
+}
+
+/** Removes what dead processes left in `incoming/`, and gives how much that was. */
+export async function sweepIncoming(library: Library): Promise<number> {
+  let removed = 0
   for (const name of await readdir(incomingOf(library))) {
     const path = join(incomingOf(library), name)
-    if (await isAbandoned(name, path)) await rm(path, { recursive: true, force: true })
+    if (!(await isAbandoned(name, path))) continue
+    await rm(path, { recursive: true, force: true })
+    removed++
   }
-  return library
+  return removed
+}
+
+/** Every image in the library, named or not, with the bytes of its files. */
+export async function storedImages(library: Library): Promise<{ digest: string; storedBytes: number }[]> {
+  const digests = (await readdir(library.folder)).filter((name) => /^[0-9a-f]{64}$/.test(name))
+  const images: { digest: string; storedBytes: number }[] = []
+  for (const digest of digests) {
+    const { folder } = imagePaths(library, digest)
+    let storedBytes = 0
+    const names = await ifThere(readdir(folder))
+    for (const name of names ?? []) storedBytes += (await ifThere(stat(join(folder, name))))?.size ?? 0
+    if (names !== undefined) images.push({ digest, storedBytes })
+  }
+  return images
+}
+
+/** Undefined for what was removed while we looked. */
+async function ifThere<T>(looking: Promise<T>): Promise<T | undefined> {
+  try {
+    return await looking
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
 }
 
 /** Where the files of an image are, whether it exists or not. Throws Failure `unknown-image` when it is no digest. */

@@ -41,6 +41,7 @@ test('no frame takes more of the manifest than its bound allows', () => {
     length: frameStoredBytesMax,
     sha256: hex('a'),
     rawSha256: hex('b'),
+    extents: Array.from({ length: 16 }, () => [1000, 1000] as const),
   }
   const manifest = {
     ...manifestWith([1]),
@@ -53,13 +54,54 @@ test('no frame takes more of the manifest than its bound allows', () => {
   expect(perFrame * framesMax + twice).toBeLessThan(manifestBytesMax)
 })
 
+test('format 2 says the kind, what is free, and what of a frame is to be written; in one way only', () => {
+  const place = { offset: 0, length: 100 }
+  const extents = [
+    [0, 3],
+    [7, 1017],
+  ] as const
+  const data = { class: 'data', ...place, sha256: hex('a'), rawSha256: hex('b'), extents } as const
+  const frames: ManifestFrame[] = [data, { class: 'free', offset: 100, length: 50 }]
+  const storedBytes = 150 + seekTableBytes(2)
+  const sizes = { sizeBytes: 2 * frameSizeBytes, frameSizeBytes, storedBytes, sectorBytes: 512 } as const
+  const manifest: Manifest = { format: 2, kind: 'partition', ...sizes, frames }
+  const bytes = encodeManifest(manifest)
+  expect(parseManifest(bytes, digestOf(bytes))).toEqual(manifest)
+  const wrong: readonly (readonly [unknown, string])[] = [
+    [[], 'of 0 runs'],
+    [[[0, 1024]], 'that leave nothing out'],
+    [
+      [
+        [0, 3],
+        [3, 1],
+      ],
+      'extents 3, not a whole number from 4',
+    ],
+    [[[0, 1025]], 'extents 1025'],
+    [[[1024, 1]], 'extents 1024'],
+    [[[5, 0]], 'extents 0'],
+    [[[5]], 'not a block and a count'],
+    [Array.from({ length: 17 }, (_, index) => [index * 2, 1]), 'of 17 runs, not 1 to 16'],
+    ['all', 'not a list'],
+  ]
+  for (const [value, words] of wrong) {
+    const fields = JSON.parse(bytes.toString())
+    fields.frames[0].extents = value
+    expect(readingOf(Buffer.from(JSON.stringify(fields)))).toThrow(words)
+  }
+  for (const change of [{ kind: 'iso' }, { kind: undefined }, { format: 1 }]) {
+    const fields = { ...JSON.parse(bytes.toString()), ...change }
+    expect(readingOf(Buffer.from(JSON.stringify(fields)))).toThrow('has kind')
+  }
+})
+
 test('another digest is refused with both', () => {
   const bytes = encodeManifest(manifestWith([100]))
   expect(() => parseManifest(bytes, hex('0'))).toThrow(`has digest ${digestOf(bytes)}, expected ${hex('0')}`)
 })
 
 test.each<[string, (fields: Record<string, unknown>) => void, string]>([
-  ['format', (m) => (m.format = 2), 'has format 2; this version of HaDeS reads format 1'],
+  ['format', (m) => (m.format = 3), 'has format 3; this version of HaDeS reads formats 1 and 2'],
   ['sizeBytes', (m) => (m.sizeBytes = -1), 'has sizeBytes -1, not a whole number from 1 to'],
   ['a fraction', (m) => (m.sizeBytes = 0.5), 'has sizeBytes 0.5, not a whole number'],
   ['a disk beyond the bound', (m) => (m.sizeBytes = diskBytesMax + 1), 'has sizeBytes'],

@@ -2,17 +2,25 @@
 // image, means its content; who reads it trusts nothing before the digest and every field have been checked.
 import { createHash } from 'node:crypto'
 import { Failure } from '../model/failure.ts'
-import { frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
+import {
+  type BlockRun,
+  blockBytes,
+  blockRunsMax,
+  frameSizeBytes,
+  imageKinds,
+  type Manifest,
+  type ManifestFrame,
+} from '../model/image.ts'
 import { frameStoredBytesMax, seekTableBytes } from './frames.ts'
 
 /**
- * Frames of one image, at most: 4 TiB of disk. The manifest is read whole, about 220 bytes a data frame, and at this
- * bound it stays below what one JavaScript string can hold (512 MiB).
+ * Frames of one image, at most: 4 TiB of disk. The manifest is read whole, about 220 bytes a data frame and 440 at most,
+ * and at this bound it stays below what one JavaScript string can hold (512 MiB).
  */
 export const framesMax = 1024 * 1024
 
-/** No manifest is longer, in bytes: a frame's line has at most 250. */
-export const manifestBytesMax = 4096 + framesMax * 250
+/** No manifest is longer, in bytes: a frame's line has at most 450. */
+export const manifestBytesMax = 4096 + framesMax * 450
 
 /** The largest disk that can be published, in bytes. */
 export const diskBytesMax = framesMax * frameSizeBytes
@@ -24,8 +32,9 @@ export function digestOf(manifestBytes: Buffer): string {
 
 /** The canonical bytes: JSON with fixed key order, a line for each frame. */
 export function encodeManifest(manifest: Manifest): Buffer {
-  const { format, sizeBytes, frameSizeBytes, storedBytes, sectorBytes } = manifest
-  const head = JSON.stringify({ format, sizeBytes, frameSizeBytes, storedBytes, sectorBytes })
+  const { format, kind, sizeBytes, frameSizeBytes, storedBytes, sectorBytes } = manifest
+  // An undefined kind, as in format 1, leaves no trace.
+  const head = JSON.stringify({ format, kind, sizeBytes, frameSizeBytes, storedBytes, sectorBytes })
   const parts: Buffer[] = [Buffer.from(`${head.slice(0, -1)},"frames":[\n`)]
   // Encoded in blocks: the lines of the largest manifest as one array of strings would take gigabytes.
   const block = 4096
@@ -42,8 +51,9 @@ export function encodeManifest(manifest: Manifest): Buffer {
 
 function encodeFrame(frame: ManifestFrame): string {
   const { offset, length } = frame
-  if (frame.class === 'zero') return JSON.stringify({ class: 'zero', offset, length })
-  return JSON.stringify({ class: 'data', offset, length, sha256: frame.sha256, rawSha256: frame.rawSha256 })
+  if (frame.class !== 'data') return JSON.stringify({ class: frame.class, offset, length })
+  const { sha256, rawSha256, extents } = frame
+  return JSON.stringify({ class: 'data', offset, length, sha256, rawSha256, extents })
 }
 
 /**
@@ -63,13 +73,21 @@ export function parseManifest(bytes: Buffer, expectedDigest: string): Manifest {
   }
   const fields = record(value, 'the manifest', [
     'format',
+    'kind',
     'sizeBytes',
     'frameSizeBytes',
     'storedBytes',
     'sectorBytes',
     'frames',
   ])
-  if (fields.format !== 1) throw corrupt(`has format ${show(fields.format)}; this version of HaDeS reads format 1`)
+  const format = fields.format
+  if (format !== 1 && format !== 2) {
+    throw corrupt(`has format ${show(format)}; this version of HaDeS reads formats 1 and 2`)
+  }
+  const kind = imageKinds.find((known) => known === fields.kind)
+  if ((format === 2 && kind === undefined) || (format === 1 && 'kind' in fields)) {
+    throw corrupt(`of format ${format} has kind ${show(fields.kind)}`)
+  }
   if (fields.frameSizeBytes !== frameSizeBytes) {
     throw corrupt(`has frameSizeBytes ${show(fields.frameSizeBytes)}, not ${frameSizeBytes}`)
   }
@@ -79,13 +97,17 @@ export function parseManifest(bytes: Buffer, expectedDigest: string): Manifest {
   }
   const sizeBytes = wholeNumber(fields.sizeBytes, 'sizeBytes', 1, diskBytesMax)
   const storedBytes = wholeNumber(fields.storedBytes, 'storedBytes', 1, Number.MAX_SAFE_INTEGER)
-  const frames = parseFrames(fields.frames, sizeBytes, storedBytes)
-  const manifest: Manifest = { format: 1, sizeBytes, frameSizeBytes, storedBytes, sectorBytes, frames }
+  const frames = parseFrames(fields.frames, { format, sizeBytes, storedBytes })
+  const sizes = { sizeBytes, frameSizeBytes, storedBytes, sectorBytes } as const
+  const manifest: Manifest = kind === undefined ? { format, ...sizes, frames } : { format, kind, ...sizes, frames }
   if (!encodeManifest(manifest).equals(bytes)) throw corrupt('is not in its canonical form')
   return manifest
 }
 
-function parseFrames(value: unknown, sizeBytes: number, storedBytes: number): ManifestFrame[] {
+function parseFrames(
+  value: unknown,
+  { format, sizeBytes, storedBytes }: Pick<Manifest, 'format' | 'sizeBytes' | 'storedBytes'>,
+): ManifestFrame[] {
   if (!Array.isArray(value)) throw corrupt(`has frames ${show(value)}, not a list`)
   const expected = Math.ceil(sizeBytes / frameSizeBytes)
   if (value.length !== expected) {
@@ -93,7 +115,8 @@ function parseFrames(value: unknown, sizeBytes: number, storedBytes: number): Ma
   }
   let end = 0
   const frames = value.map((item: unknown, number) => {
-    const frame = parseFrame(item, `frame ${number}`)
+    const rawBytes = Math.min(frameSizeBytes, sizeBytes - number * frameSizeBytes)
+    const frame = parseFrame(item, `frame ${number}`, format === 1 ? undefined : rawBytes)
     if (frame.offset !== end) {
       throw corrupt(`has frame ${number} at offset ${frame.offset}; the one before it ends at ${end}`)
     }
@@ -108,21 +131,41 @@ function parseFrames(value: unknown, sizeBytes: number, storedBytes: number): Ma
   return frames
 }
 
-function parseFrame(value: unknown, name: string): ManifestFrame {
+/** `rawBytes` where free space may be left out. */
+function parseFrame(value: unknown, name: string, rawBytes: number | undefined): ManifestFrame {
   const isData = typeof value === 'object' && value !== null && 'class' in value && value.class === 'data'
   const common = ['class', 'offset', 'length']
-  const fields = record(value, name, isData ? [...common, 'sha256', 'rawSha256'] : common)
+  const ofData = ['sha256', 'rawSha256', ...(rawBytes === undefined ? [] : ['extents'])]
+  const fields = record(value, name, isData ? [...common, ...ofData] : common)
   const offset = wholeNumber(fields.offset, `${name} offset`, 0, Number.MAX_SAFE_INTEGER)
   const length = wholeNumber(fields.length, `${name} length`, 1, frameStoredBytesMax)
   if (fields.class === 'zero') return { class: 'zero', offset, length }
-  if (fields.class !== 'data') throw corrupt(`has ${name} of class ${show(fields.class)}, neither data nor zero`)
-  return {
-    class: 'data',
-    offset,
-    length,
-    sha256: sha256Text(fields.sha256, `${name} sha256`),
-    rawSha256: sha256Text(fields.rawSha256, `${name} rawSha256`),
+  if (fields.class === 'free' && rawBytes !== undefined) return { class: 'free', offset, length }
+  if (fields.class !== 'data') {
+    throw corrupt(`has ${name} of class ${show(fields.class)}, neither data nor zero${rawBytes ? ' nor free' : ''}`)
   }
+  const sha256 = sha256Text(fields.sha256, `${name} sha256`)
+  const rawSha256 = sha256Text(fields.rawSha256, `${name} rawSha256`)
+  const data = { class: 'data', offset, length, sha256, rawSha256 } as const
+  if (rawBytes === undefined || fields.extents === undefined) return data
+  return { ...data, extents: parseExtents(fields.extents, name, Math.ceil(rawBytes / blockBytes)) }
+}
+
+/** Runs of blocks in order, with a gap between any two, that leave out something of the frame. */
+function parseExtents(value: unknown, name: string, blocks: number): BlockRun[] {
+  const wrong = (what: string) => corrupt(`has ${name} extents ${what}`)
+  if (!Array.isArray(value)) throw wrong(`${show(value)}, not a list`)
+  if (value.length < 1 || value.length > blockRunsMax) throw wrong(`of ${value.length} runs, not 1 to ${blockRunsMax}`)
+  let free = 0
+  const runs = value.map((run: unknown, index): BlockRun => {
+    if (!Array.isArray(run) || run.length !== 2) throw wrong(`with ${show(run)}, not a block and a count`)
+    const first = wholeNumber(run[0], `${name} extents`, index === 0 ? 0 : free + 1, blocks - 1)
+    const count = wholeNumber(run[1], `${name} extents`, 1, blocks - first)
+    free = first + count
+    return [first, count]
+  })
+  if (runs[0]?.[1] === blocks) throw wrong('that leave nothing out')
+  return runs
 }
 
 function record(value: unknown, name: string, keys: readonly string[]): Readonly<Record<string, unknown>> {

@@ -1,11 +1,7 @@
-// A qcow2 image as a stream of disk bytes. Its header and tables are read here first, in memory-safe code: qemu is never
-// shown an image that names another file, is encrypted or reaches beyond its own end. Then qemu-img checks it and
-// qemu-nbd serves it to nbdcopy, all under limits. Format: qemu docs/interop/qcow2.txt.
-import { type FileHandle, open } from 'node:fs/promises'
-import { connect } from 'node:net'
-import { until } from '../lib/until.ts'
+// What a qcow2 image must be before qemu is shown it, read in memory-safe code: it names no other file, is not encrypted and
+// does not reach beyond its own end. Format: qemu docs/interop/qcow2.txt.
+import type { FileHandle } from 'node:fs/promises'
 import { Failure } from '../model/failure.ts'
-import { Child, type Limits, outputOf } from './child.ts'
 import { diskBytesMax } from './manifest.ts'
 
 export type Qcow2Header = {
@@ -19,37 +15,13 @@ export type Qcow2Header = {
 
 export const qcow2Magic = Buffer.from('QFI\xfb', 'latin1')
 
-/** qemu maps caches of up to 32 MiB, stacks and arenas for each thread; measured below 1 GiB. */
-const limits: Limits = { memoryBytes: 2 * 1024 ** 3, cpuSeconds: 6 * 3600 }
-/** Reading one request takes qemu a few clusters: two minutes without a byte means that it hangs. */
-const stallMs = 120_000
-const startMs = 30_000
-/** The check reads every table once and answers at its end. */
-const checkMs = 600_000
 /** As in qemu: 32 MiB of L1 table. */
 const l1EntriesMax = 4 * 1024 * 1024
 
-/**
- * Gives the disk bytes of the qcow2 image in the file `path`. `onSize` hears the size of the disk first. `folder` takes
- * the socket. Throws Failure `image-broken` or `image-too-large`.
- */
-export async function* readQcow2(
-  path: string,
-  options: { folder: string; signal: AbortSignal; onSize: (bytes: number) => void },
-): AsyncGenerator<Buffer, void, void> {
-  const file = await open(path)
-  try {
-    const { size } = await file.stat()
-    const header = parseQcow2Header(await readAt(file, 0, 104), size)
-    await checkClusters(file, header, size, options.signal)
-    options.onSize(header.sizeBytes)
-  } finally {
-    await file.close()
-  }
-  // By json: and not by name, because a name may look like one of qemu's protocols.
-  const target = `json:${JSON.stringify({ driver: 'qcow2', backing: null, file: { driver: 'file', filename: path } })}`
-  await checkByQemu(target, options.signal)
-  yield* serveByQemu(target, options)
+/** Throws Failure `image-broken` or `image-too-large` for a qcow2 image that qemu must not be shown. */
+export async function checkQcow2(file: FileHandle, fileBytes: number, signal: AbortSignal): Promise<void> {
+  const header = parseQcow2Header(await readAt(file, 0, 104), fileBytes)
+  await checkClusters(file, header, fileBytes, signal)
 }
 
 /** Reads and judges the first 104 bytes of a qcow2 file of `fileBytes` bytes. Throws Failure. */
@@ -154,65 +126,6 @@ function usedBytes(l2: Buffer, at: number, header: Qcow2Header): number {
 /** Bits 9 to 55 of a table entry: where the cluster is, in bytes; 0 for none. Below 2^53 or, broken, far beyond any file. */
 function offsetOf(table: Buffer, at: number): number {
   return (table.readUInt32BE(at) & 0x00ffffff) * 2 ** 32 + ((table.readUInt32BE(at + 4) & 0xfffffe00) >>> 0)
-}
-
-async function checkByQemu(target: string, signal: AbortSignal): Promise<void> {
-  const command = ['qemu-img', 'check', '--output=json', target] as const
-  try {
-    // Status 3 means clusters that nothing refers to: room is wasted, no byte is wrong. The report itself says no more.
-    await drain(outputOf(command, { limits, stallMs: checkMs, fine: [0, 3], signal }))
-  } catch (cause) {
-    if (cause instanceof Failure || signal.aborted) throw cause
-    throw broken('does not pass the check of qemu; see what it finds, by: qemu-img check IMAGE', cause)
-  }
-}
-
-async function drain(output: AsyncIterable<Buffer>): Promise<void> {
-  for await (const _ of output);
-}
-
-async function* serveByQemu(
-  target: string,
-  options: { folder: string; signal: AbortSignal },
-): AsyncGenerator<Buffer, void, void> {
-  const folder = await open(options.folder)
-  let server: Child | undefined
-  try {
-    // A socket's path has at most 107 bytes and the library may lie deeper: through our descriptor it is always short.
-    const socket = `/proc/${process.pid}/fd/${folder.fd}/nbd`
-    server = new Child(['qemu-nbd', '--read-only', '--persistent', '--shared=2', `--socket=${socket}`, target], limits)
-    await listening(server, socket, options.signal)
-    const copy = ['--connections=1', '--request-size=1048576', `nbd+unix:///?socket=${socket}`, '-'] as const
-    yield* outputOf(['nbdcopy', ...copy], { limits, stallMs, signal: options.signal })
-  } catch (cause) {
-    if (cause instanceof Failure || options.signal.aborted) throw cause
-    throw broken('cannot be read to its end', cause)
-  } finally {
-    await server?.close()
-    await folder.close()
-  }
-}
-
-async function listening(server: Child, socket: string, signal: AbortSignal): Promise<void> {
-  let ended = false
-  void server.ended.then(() => (ended = true))
-  await until('qemu-nbd to listen', async () => ended || (await canConnect(socket)), {
-    timeoutMs: startMs,
-    everyMs: 20,
-    signal,
-  })
-  if (ended) await server.success([])
-}
-
-function canConnect(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const connection = connect(socket)
-    connection.once('connect', () => {
-      connection.destroy()
-      resolve(true)
-    })
-    connection.once('error', () => resolve(false))
-  })
 }
 
 /** Reads `length` bytes at `offset`, fewer at the end of the file. */

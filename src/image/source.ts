@@ -1,84 +1,65 @@
-// From whatever an operator has (raw disk, qcow2, either of them packed by gzip, xz or zstd; a file or an upload) to the
-// bytes of a disk in order. What something is, its first bytes tell, never its name. What is known but cannot be read
-// is refused by name, because taken for a raw disk it would be written to machines as it is.
-import { type FileHandle, open } from 'node:fs/promises'
+// From whatever an operator has (a raw disk, an image of a virtual machine, a tar archive, any of them packed; a folder of
+// Clonezilla or of files; a file or an upload) to bytes at any place. What something is, its first bytes tell, never its name.
+// What is known but cannot be read is refused by name, because taken for a raw disk it would be written to machines as it is.
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Failure, invariant } from '../model/failure.ts'
-import { type Limits, outputOf } from './child.ts'
-import { LibraryFile } from './library-file.ts'
-import { qcow2Magic, readQcow2 } from './qcow2.ts'
+import { Failure } from '../model/failure.ts'
+import type { ImageKind } from '../model/image.ts'
+import { isTar, type TarCounts } from '../protocol/tar.ts'
+import { isClonezilla, openClonezilla } from './clonezilla.ts'
+import { FileContent, firstPartOf, spool } from './content.ts'
+import { fixedVhdBytes } from './foreign-headers.ts'
+import { diskBytesMax } from './manifest.ts'
+import { packingOf, packings, unpacked } from './packing.ts'
+import { type PartitionTable, partitionTableBytes, readPartitionTable } from './partition-table.ts'
+import { openByQemu, qemuFormats } from './qemu.ts'
+import { counted, StreamReader } from './stream.ts'
+import { checkTar, tarOf } from './tar-image.ts'
+import type { Content } from './volume.ts'
 
 export type ImageSource = AsyncIterable<Buffer> | string
 
-export type DiskOptions = {
+export type OpenOptions = {
   readonly source: ImageSource
-  /** Takes a spooled qcow2 and a socket; whoever made it removes it. */
+  /** Takes what must be in a file to be read, and sockets; whoever made it removes it. */
   readonly folder: string
+  /** What it is taken for, whatever it looks like. */
+  readonly kind: ImageKind | undefined
+  readonly allowsDevices: boolean
   readonly signal: AbortSignal
-  /** Bytes read from the source so far. A qcow2 file is read by qemu, out of sight: only its head is counted. */
+  /** Bytes taken so far of a source that is read front to back before anything else. */
   readonly onRead: (bytes: number) => void
-  /** The size of the disk, told before its first byte where it can be known. */
-  readonly onSize: (bytes: number) => void
 }
 
-/**
- * A qcow2 image that comes packed or as a stream is spooled to a file first, because its tables may lie behind its
- * data. That file may have so many bytes.
- */
-const spoolBytesMax = 256 * 1024 ** 3
-
-/** Bytes by which everything is recognised. */
-const headBytes = 512
-
-/** A day of one core: far more than the largest disk takes, and an end. */
-const cpuSeconds = 24 * 3600
-const GiB = 1024 ** 3
-
-type Packing = {
-  readonly name: string
-  readonly magic: Buffer
-  readonly command: readonly [string, ...string[]]
-  readonly limits: Limits
+export type OpenedImage = {
+  readonly kind: ImageKind
+  readonly content: Content
+  readonly table: PartitionTable | undefined
+  /** What is in an archive. */
+  readonly tar?: TarCounts
 }
-
-const packings: readonly Packing[] = [
-  {
-    name: 'gzip',
-    magic: Buffer.from('1f8b08', 'hex'),
-    command: ['gzip', '-dc'],
-    limits: { memoryBytes: GiB / 4, cpuSeconds },
-  },
-  {
-    name: 'xz',
-    magic: Buffer.from('fd377a585a00', 'hex'),
-    // xz -9 asks for 65 MiB; custom dictionaries may ask for 4 GiB.
-    command: ['xz', '-dc', '--threads=0', '--memlimit-decompress=1GiB', '--memlimit-mt-decompress=512MiB'],
-    limits: { memoryBytes: 1.5 * GiB, cpuSeconds },
-  },
-  {
-    name: 'zstd',
-    magic: Buffer.from('28b52ffd', 'hex'),
-    // Level 22 asks for 128 MiB, --long=29 for 512 MiB.
-    command: ['zstd', '-dc', '--memory=512MB'],
-    limits: { memoryBytes: 1.5 * GiB, cpuSeconds },
-  },
-]
 
 /** What cannot be read: [what it is, what to do, where its magic lies, the magic]. */
 const known: readonly (readonly [string, string, number, Buffer])[] = [
-  ...(['KDMV', 'COWD', '# Disk DescriptorFile'] as const).map((text) => convert('VMDK', 0, Buffer.from(text))),
-  convert('VHDX', 0, Buffer.from('vhdxfile')),
-  convert('VHD', 0, Buffer.from('conectix')),
-  convert('VDI', 64, Buffer.from('7f10dabe', 'hex')),
+  convert('VMDK of an old kind', 0, Buffer.from('COWD')),
+  [
+    'the description of a VMDK',
+    'publish it in one file, by: qemu-img convert -O qcow2 IMAGE ONE.qcow2',
+    0,
+    Buffer.from('# Disk DescriptorFile'),
+  ],
   convert('QED', 0, Buffer.from('QED\0')),
   convert('Parallels', 0, Buffer.from('WithoutFreeSpace')),
   convert('Parallels', 0, Buffer.from('WithouFreSpacExt')),
   ['an Android sparse image', 'unpack it, by: simg2img', 0, Buffer.from('3aff26ed', 'hex')],
-  ['a partclone image', 'restore it to a raw image first', 0, Buffer.from('partclone-image')],
-  ['a tar archive', 'unpack it and publish the disk image in it', 257, Buffer.from('ustar')],
+  [
+    'a partclone image',
+    'publish the folder of Clonezilla, or restore it to a raw image',
+    0,
+    Buffer.from('partclone-image'),
+  ],
   ['a zip archive', 'unpack it and publish the disk image in it', 0, Buffer.from('504b0304', 'hex')],
   ['a 7z archive', 'unpack it and publish the disk image in it', 0, Buffer.from('377abcaf271c', 'hex')],
-  ['packed by bzip2', 'unpack it, by: bunzip2', 0, Buffer.from('BZh')],
   ['packed by lz4', 'unpack it, by: lz4 -d', 0, Buffer.from('04224d18', 'hex')],
   ['packed by lzip', 'unpack it, by: lzip -d', 0, Buffer.from('LZIP')],
   ...packings.map(({ name, magic }) => [`packed twice, by ${name} inside`, 'unpack it once', 0, magic] as const),
@@ -89,206 +70,139 @@ function convert(name: string, at: number, magic: Buffer) {
 }
 
 /**
- * Gives the bytes of the disk. Throws Failure `bad-input` when the file cannot be opened, `image-broken` when the
- * source is damaged or of a kind that cannot be read, `image-too-large`, `library-full`; or the signal's reason.
- * Holds nothing when the generator has ended.
+ * Opens the source; `content` must be closed. Throws Failure `bad-input` when it cannot be opened, `image-broken` when it is
+ * damaged or of a kind that cannot be read, `image-too-large`, `library-full`; or the signal's reason.
  */
-export async function* readDisk(options: DiskOptions): AsyncGenerator<Buffer, void, void> {
-  const file = typeof options.source === 'string' ? await openSource(options.source) : undefined
+export async function openImage(options: OpenOptions): Promise<OpenedImage> {
+  const content = await openContent(options)
+  try {
+    return await recognise(content, options)
+  } catch (error) {
+    await content.close()
+    throw error
+  }
+}
+
+async function recognise(content: Content, options: OpenOptions): Promise<OpenedImage> {
+  checkSize(content.sizeBytes)
+  const head = await content.read(0, Math.min(partitionTableBytes, content.sizeBytes))
+  const table = readPartitionTable(head)
+  const kind = options.kind ?? (isTar(head) ? 'tar' : table === undefined ? 'partition' : 'disk')
+  if (kind === 'tar') return { kind, content, table: undefined, tar: await checkTar(content, options) }
+  if (table === undefined) return { kind, content, table }
+  if (table.endBytes > content.sizeBytes) {
+    const ends = `its ${table.kind.toUpperCase()} describes a disk of ${table.endBytes} bytes, it ends after ${content.sizeBytes}`
+    throw broken(`is truncated: ${ends}`, 'the image')
+  }
+  return { kind, content, table }
+}
+
+async function openContent(options: OpenOptions): Promise<Content> {
+  const { source, folder, signal } = options
+  if (typeof source !== 'string') return await openStream(source, options)
+  const isFolder = await stat(source).then(
+    (info) => info.isDirectory(),
+    () => false,
+  )
+  if (isFolder && (await isClonezilla(source))) return await openClonezilla(source, { folder, signal })
+  if (isFolder)
+    return await spool(counted(tarOf(source, signal), options.onRead, signal), join(folder, 'spool'), diskBytesMax)
+  const { handle, sizeBytes } = await openSource(source)
+  const file = new FileContent(handle, sizeBytes)
+  try {
+    const head = await file.read(0, Math.min(512, sizeBytes))
+    if (packingOf(head) === undefined) return await openPlain(source, file, options)
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+  // What is packed is read front to back.
+  return await openStream(chunksOf(file), options)
+}
+
+/** A stream, unpacked if it is packed, goes to a file first: where its file systems keep their bitmaps is not at its front. */
+async function openStream(source: AsyncIterable<Buffer>, options: OpenOptions): Promise<Content> {
+  const { folder, signal } = options
   // A source that hangs must not hold us after we are done with it, so reading it ends with us and not only with it.
   const done = new AbortController()
-  const chunks = typeof options.source === 'string' ? fileChunks(file) : options.source
-  const reader = new Reader(counted(chunks, options.onRead, AbortSignal.any([options.signal, done.signal])))
+  const reader = new StreamReader(counted(source, options.onRead, AbortSignal.any([signal, done.signal])))
+  const path = join(folder, 'spool')
   try {
-    const head = await reader.head()
-    if (head.length === 0) throw broken('is empty')
-    const packing = packings.find(({ magic }) => head.subarray(0, magic.length).equals(magic))
-    yield* packing === undefined ? readPlain(reader, options, file) : readUnpacked(packing, reader, options)
+    const packing = packingOf(await reader.head())
+    const plain = packing === undefined ? reader.all() : unpacked(packing, reader.all(), signal)
+    const content = await spool(plain, path, diskBytesMax)
+    try {
+      if (content.sizeBytes > 0) return await openPlain(path, content, options)
+    } catch (error) {
+      await content.close()
+      throw error
+    }
+    await content.close()
+    throw broken(packing === undefined ? 'is empty' : `is empty, once unpacked by ${packing.name}`)
   } finally {
     done.abort()
     await reader.close()
-    await file?.handle.close()
   }
 }
 
-async function* readUnpacked(
-  packing: Packing,
-  packed: Reader,
-  options: DiskOptions,
-): AsyncGenerator<Buffer, void, void> {
-  const { command, limits, name } = packing
-  const { signal } = options
-  const reader = new Reader(explained(name, signal, outputOf(command, { limits, input: packed.all(), signal })))
-  try {
-    const head = await reader.head()
-    if (head.length === 0) throw broken(`is empty, once unpacked by ${name}`)
-    yield* readPlain(reader, options)
-  } finally {
-    await reader.close()
-  }
-}
-
-/** The decompressor's output; its own complaint becomes the cause of one that the operator understands. */
-async function* explained(
-  name: string,
-  signal: AbortSignal,
-  output: AsyncGenerator<Buffer, void, void>,
-): AsyncGenerator<Buffer, void, void> {
-  try {
-    yield* output
-  } catch (cause) {
-    if (cause instanceof Failure || signal.aborted) throw cause
-    throw broken(`cannot be unpacked by ${name}: it is damaged, cut off or asks for too much memory`, cause)
-  }
-}
-
-/** What is no longer packed, from `file` if it never was: a raw disk as it is, a qcow2 by way of a file. */
-async function* readPlain(reader: Reader, options: DiskOptions, file?: SourceFile): AsyncGenerator<Buffer, void, void> {
-  const head = await reader.head()
+/** A file that is not packed, or no longer: as it is, or by way of qemu. */
+async function openPlain(path: string, file: Content, { folder, signal }: OpenOptions): Promise<Content> {
+  if (file.sizeBytes === 0) throw broken('is empty')
+  const head = await file.read(0, Math.min(512, file.sizeBytes))
   for (const [what, remedy, at, magic] of known) {
     if (head.subarray(at, at + magic.length).equals(magic)) throw broken(`is ${what}, which cannot be read: ${remedy}`)
   }
-  if (!isQcow2(head)) {
-    if (file?.isRegular) options.onSize(file.sizeBytes)
-    return yield* reader.all()
-  }
-  yield* readQcow2(file?.isRegular ? file.path : await spool(reader, options.folder), options)
-}
-
-/** Writes the whole stream to a file in `folder` and gives its path. */
-async function spool(reader: Reader, folder: string): Promise<string> {
-  const path = join(folder, 'spool.qcow2')
-  const file = await LibraryFile.create(path)
-  try {
-    for await (const chunk of reader.all()) {
-      if (file.sizeBytes + chunk.length > spoolBytesMax) {
-        const message = `a qcow2 image that is packed or uploaded may have ${spoolBytesMax} bytes: publish it from a file`
-        throw new Failure('image-too-large', message)
-      }
-      await file.write(chunk)
-    }
-  } finally {
+  const format = qemuFormats.find(({ at, magic }) => head.subarray(at, at + magic.length).equals(magic))
+  if (format !== undefined) {
     await file.close()
+    return await openByQemu(path, format, { folder, signal })
   }
-  return path
+  const footer = file.sizeBytes > 512 ? await file.read(file.sizeBytes - 512, 512) : Buffer.alloc(0)
+  const fixed = fixedVhdBytes(footer, file.sizeBytes)
+  return fixed === undefined ? file : firstPartOf(file, fixed)
 }
 
-function isQcow2(head: Buffer): boolean {
-  return head.subarray(0, qcow2Magic.length).equals(qcow2Magic)
-}
-
-/** Looks at the first bytes of a stream without taking them from it. Must be closed. */
-class Reader {
-  readonly #chunks: AsyncIterator<Buffer, void, void>
-  #head: Buffer | undefined
-
-  constructor(chunks: AsyncGenerator<Buffer, void, void>) {
-    this.#chunks = chunks
+function checkSize(sizeBytes: number): void {
+  if (sizeBytes > diskBytesMax) {
+    const message = `the image holds a disk of ${sizeBytes} bytes; ${diskBytesMax} can be published`
+    throw new Failure('image-too-large', message)
   }
-
-  /** The first `headBytes` bytes, or all of a shorter stream, or a few more. */
-  async head(): Promise<Buffer> {
-    if (this.#head !== undefined) return this.#head
-    const parts: Buffer[] = []
-    for (let length = 0; length < headBytes; ) {
-      const { value, done } = await this.#chunks.next()
-      if (done || value === undefined) break
-      parts.push(value)
-      length += value.length
-    }
-    this.#head = Buffer.concat(parts)
-    return this.#head
-  }
-
-  /** The whole stream, its head included. Only once. */
-  async *all(): AsyncGenerator<Buffer, void, void> {
-    const head = await this.head()
-    if (head.length > 0) yield head
-    for (;;) {
-      const { value, done } = await this.#chunks.next()
-      if (done || value === undefined) return
-      yield value
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#chunks.return?.()
+  if (sizeBytes === 0) throw new Failure('image-broken', 'the image holds no byte of disk')
+  if (sizeBytes % 512 !== 0) {
+    throw broken(`has ${sizeBytes} bytes, which is no whole number of 512-byte sectors`, 'the image')
   }
 }
 
-type SourceFile = {
-  readonly handle: FileHandle
-  readonly path: string
-  readonly isRegular: boolean
-  readonly sizeBytes: number
-}
-
-async function openSource(path: string): Promise<SourceFile> {
+async function openSource(path: string): Promise<{ handle: FileHandle; sizeBytes: number }> {
   let handle: FileHandle | undefined
   try {
     handle = await open(path)
     const info = await handle.stat()
-    if (!info.isFile() && !info.isBlockDevice()) throw new Error('it is neither a file nor a block device')
-    return { handle, path, isRegular: info.isFile(), sizeBytes: info.size }
+    if (!info.isFile() && !info.isBlockDevice()) throw new Error('it is neither a file, a folder nor a block device')
+    return { handle, sizeBytes: info.isFile() ? info.size : await deviceBytes(info.rdev) }
   } catch (cause) {
     await handle?.close()
     throw new Failure('bad-input', `the image file ${path} cannot be read`, { cause, at: 'source' })
   }
 }
 
+/** The size of a block device, by its number (makedev(3)). */
+async function deviceBytes(device: number): Promise<number> {
+  const [major, minor] = [(device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00)]
+  return Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * 512
+}
+
 const readBytes = 1024 * 1024
 
-async function* fileChunks(file: SourceFile | undefined): AsyncGenerator<Buffer, void, void> {
-  invariant(file, 'a source that is a path was opened')
-  for (let at = 0; ; ) {
-    const { buffer, bytesRead } = await file.handle.read(Buffer.allocUnsafeSlow(readBytes), 0, readBytes, at)
-    if (bytesRead === 0) return
-    at += bytesRead
-    yield buffer.subarray(0, bytesRead)
-  }
-}
-
-/**
- * The source's chunks, counted. Ends with the signal's reason at once when it is aborted, though the source may hang;
- * an error of the source becomes Failure `image-broken` unless it is a Failure.
- */
-async function* counted(
-  chunks: AsyncIterable<Buffer>,
-  onRead: (bytes: number) => void,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer, void, void> {
-  const iterator = chunks[Symbol.asyncIterator]()
-  let total = 0
+async function* chunksOf(file: Content): AsyncGenerator<Buffer, void, void> {
   try {
-    for (;;) {
-      const { value, done } = await nextUnlessAborted(iterator, signal)
-      if (done) return
-      total += value.length
-      onRead(total)
-      yield value
-    }
-  } catch (cause) {
-    if (signal.aborted || cause instanceof Failure) throw cause
-    throw broken(`broke off after ${total} bytes`, cause)
+    for (let at = 0; at < file.sizeBytes; at += readBytes)
+      yield await file.read(at, Math.min(readBytes, file.sizeBytes - at))
   } finally {
-    // Not awaited: a source that hangs in `next` answers `return` never.
-    void Promise.resolve(iterator.return?.()).catch(() => {})
+    await file.close()
   }
 }
 
-function nextUnlessAborted<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T>> {
-  signal.throwIfAborted()
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    // A race of promises would keep a reaction on the abort for every chunk of a terabyte.
-    iterator
-      .next()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', onAbort))
-  })
-}
-
-function broken(what: string, cause?: unknown): Failure {
-  return new Failure('image-broken', `the image source ${what}`, { cause })
+function broken(what: string, who = 'the image source'): Failure {
+  return new Failure('image-broken', `${who} ${what}`)
 }

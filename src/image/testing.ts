@@ -11,7 +11,7 @@ import { onTestFinished } from 'vitest'
 export const MiB = 1024 * 1024
 
 /** The programs that pack what can be unpacked, with arguments that make them quick. */
-export const pack = { gzip: ['-1c'], xz: ['-0c'], zstd: ['-1c'] } as const
+export const pack = { gzip: ['-1c'], xz: ['-0c'], zstd: ['-1c'], bzip2: ['-1c'] } as const
 
 /** A folder of the test's own, removed when it ends. */
 export function testFolder(): string {

@@ -1,4 +1,4 @@
-// The service's data folder: database, image library, the key that seals secrets, the control token. Made at first start,
+// The service's data folder: database, image library, the keys that seal secrets and sign images, the control token. Made at first start,
 // for its owner alone.
 import { randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -6,14 +6,20 @@ import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Keyring } from '../lib/seal.ts'
 import { Secret } from '../lib/secret.ts'
+import { SigningKey } from '../lib/signing.ts'
 
 export type DataFolder = {
   readonly path: string
   readonly database: string
   readonly library: string
+  /** The folders of netboot profiles. */
+  readonly netboot: string
   readonly socket: string
   readonly tokenFile: string
   readonly keyring: Keyring
+  readonly signingKey: SigningKey
+  /** The signing key was made just now: what there was before is signed by none. */
+  readonly isSigningKeyNew: boolean
   readonly adminToken: Secret
   /** Names the process that works on this folder, the same after a restart. */
   readonly owner: string
@@ -22,16 +28,24 @@ export type DataFolder = {
 /** Opens the folder, and makes what is missing in it. */
 export async function openDataFolder(folder: string): Promise<DataFolder> {
   const path = resolve(folder)
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  await mkdir(join(path, 'netboot'), { recursive: true, mode: 0o700 })
   const key = await readOrMake(join(path, 'secrets.key'), () => Keyring.randomKey().toString('base64'))
+  let isSigningKeyNew = false
+  const seed = await readOrMake(join(path, 'signing.key'), () => {
+    isSigningKeyNew = true
+    return SigningKey.randomSeed().toString('base64')
+  })
   const tokenFile = join(path, 'admin.token')
   return {
     path,
     database: join(path, 'hades.db'),
     library: join(path, 'images'),
+    netboot: join(path, 'netboot'),
     socket: join(path, 'control.sock'),
     tokenFile,
     keyring: new Keyring(Buffer.from(key, 'base64')),
+    signingKey: new SigningKey(Buffer.from(seed, 'base64')),
+    isSigningKeyNew,
     adminToken: new Secret(await readOrMake(tokenFile, () => randomBytes(24).toString('base64url'))),
     owner: `${hostname()}:${path}`,
   }

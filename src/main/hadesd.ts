@@ -3,21 +3,26 @@ import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { execa } from 'execa'
 import pino from 'pino'
-import { startDhcpServer } from '../boot/dhcp-server.ts'
+import { type DhcpServer, startDhcpServer } from '../boot/dhcp-server.ts'
 import { addBootRoutes } from '../boot/http-boot.ts'
-import { bootRecorder } from '../boot/record.ts'
-import { bootResolver, type ScoutFiles } from '../boot/resolve.ts'
+import { type BootRecorder, bootRecorder } from '../boot/record.ts'
+import { type BootFolders, bootFile, bootResolver } from '../boot/resolve.ts'
 import { startTftpServer } from '../boot/tftp-server.ts'
 import { inProcess } from '../client/client.ts'
 import { controlPort } from '../contract/control.ts'
 import { powerPort } from '../contract/power.ts'
 import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
+import { signImages } from '../db/images.ts'
 import { openDatabase } from '../db/open.ts'
 import { startEngine } from '../deploy/engine.ts'
+import { startRebooter } from '../deploy/rebooter.ts'
 import { openLibrary } from '../image/library.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
+import { targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
+import { signDigest } from '../model/image-signature.ts'
+import { bootPathOf } from '../model/profile.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
 import { powerHandlers } from '../operations/power.ts'
@@ -47,6 +52,8 @@ export type UpOptions = {
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
+  /** Bytes that all images together may have. */
+  readonly libraryQuota: number | undefined
   readonly loaders: string
   readonly scout: string
   /** A file with one line of authorized_keys for the scout's SSH. */
@@ -78,23 +85,33 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const db = await openDatabase(folder.database)
     closing.add(() => db.destroy())
     const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
+    const folders = { loaders: resolve(options.loaders), scout: resolve(options.scout), netboot: folder.netboot }
     const world: World = {
       db,
       keyring: folder.keyring,
-      library: await openLibrary(folder.library),
+      signingKey: folder.signingKey,
+      library: await openLibrary(folder.library, options.libraryQuota),
       log,
       now: Date.now,
       owner: folder.owner,
       startedAt: Date.now(),
       bootBase,
+      bootFiles: {
+        netboot: folder.netboot,
+        has: async (profile, file) => (await bootFile(folders, bootPathOf(profile, file))) !== undefined,
+      },
       services: servicesOf(options, folder),
     }
     await failInterruptedTasks(world)
+    if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
     const power = powerHandlers(world)
     // The boot services first: a port that is taken must fail before any machine is switched.
-    if (options.address !== undefined) await serveMachines(world, options, options.address, closing)
-    const engine = await startEngine({ ...world, power: inProcess(powerPort, power) })
+    if (options.address !== undefined) await serveMachines({ world, options, folders }, options.address, closing)
+    const powerClient = inProcess(powerPort, power)
+    const engine = await startEngine({ ...world, power: powerClient })
     closing.add(() => engine.close())
+    const rebooter = await startRebooter({ ...world, power: powerClient })
+    closing.add(() => rebooter.close())
     const server = await servePorts({
       ports: [served(controlPort, controlHandlers(world)), served(powerPort, power)],
       listen: [{ socketPath: folder.socket }, { host: options.controlHost, port: options.controlPort }],
@@ -127,14 +144,19 @@ function servicesOf(options: UpOptions, folder: DataFolder): World['services'] {
 }
 
 /** Everything that machines talk to: DHCP, TFTP, HTTP boot, the Service Port and the images. */
-async function serveMachines(world: World, options: UpOptions, address: string, closing: Closing): Promise<void> {
+async function serveMachines(
+  { world, options, folders }: { world: World; options: UpOptions; folders: BootFolders },
+  address: string,
+  closing: Closing,
+): Promise<void> {
   const { db, log, now, keyring, bootBase, library } = world
   const recorder = bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost'))
   const resolveBoot = bootResolver({
     db,
+    now,
     keyring,
-    loaderFolder: resolve(options.loaders),
-    scout: await readScout(options.scout),
+    folders,
+    stage2Sha256: await stage2Sha256Of(folders.scout),
     httpBase: bootBase,
     scoutArgs: await scoutArgs(options.scoutKey),
     onScript: recorder.script,
@@ -167,12 +189,21 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
   const tftp = await startTftpServer({ address, port: options.tftpPort, resolve: resolveBoot, onEvent: recorder.tftp })
   closing.add(() => tftp.close())
   if (options.dhcp === 'off') return
-  const dhcp = await startDhcpServer({
+  const dhcp = await serveDhcp(world, { address, router: options.router }, recorder)
+  closing.add(() => dhcp.close())
+}
+
+async function serveDhcp(
+  { db, log, now, bootBase }: World,
+  { address, router }: { address: string; router: string | undefined },
+  recorder: BootRecorder,
+): Promise<DhcpServer> {
+  return await startDhcpServer({
     mode: 'full',
     config: {
       serverAddress: address,
       prefixLength: await prefixLengthOf(address),
-      router: options.router,
+      router,
       leaseSeconds: 3600,
       httpBase: bootBase,
       tftpServer: address,
@@ -180,14 +211,19 @@ async function serveMachines(world: World, options: UpOptions, address: string, 
     lookup: async (mac) => {
       const view = await bootByMac(db, mac)
       if (!view || view.ip === null) return undefined
-      return { host: view.host, hostId: view.hostId, address: view.ip, bootTarget: view.target, loader: view.loader }
+      return {
+        host: view.host,
+        hostId: view.hostId,
+        address: view.ip,
+        bootTarget: targetNow(view.record, now()),
+        loader: view.loader,
+      }
     },
     onEvent: (event) => {
       if (event.kind === 'dhcp.failed') log.error({ err: event.cause, text: event.text }, 'a DHCP request failed')
       recorder.dhcp(event)
     },
   })
-  closing.add(() => dhcp.close())
 }
 
 /**
@@ -206,15 +242,15 @@ async function prefixLengthOf(address: string): Promise<number> {
   throw new Failure('bad-input', `this machine has no address ${address}`, { at: '--address' })
 }
 
-async function readScout(folder: string): Promise<ScoutFiles> {
-  const file = join(resolve(folder), 'scout.json')
+async function stage2Sha256Of(folder: string): Promise<string> {
+  const file = join(folder, 'scout.json')
   try {
     const { files } = JSON.parse(await readFile(file, 'utf8')) as {
       files: Readonly<Record<string, { sha256: string }>>
     }
     const sha256 = files['stage2.squashfs']?.sha256
     if (sha256 === undefined) throw new Error('it names no stage2.squashfs')
-    return { folder: resolve(folder), stage2Sha256: sha256 }
+    return sha256
   } catch (cause) {
     throw new Failure('bad-input', `there is no scout in ${folder}: build it with \`make build\``, {
       cause,

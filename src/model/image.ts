@@ -6,9 +6,23 @@ import { Failure } from './failure.ts'
 /** Disk bytes in one frame. The last frame of an image may be shorter. */
 export const frameSizeBytes = 4 * 1024 * 1024
 
+/** What an image reproduces: a whole disk, what lies in one partition, or a root file system as a tar archive. */
+export const imageKinds = ['disk', 'partition', 'tar'] as const
+export type ImageKind = (typeof imageKinds)[number]
+
+/** The grain in which a file system's free space is left out, in bytes. */
+export const blockBytes = 4096
+
+/** Runs of blocks that one frame says are to be written, at most: the rest of its free space is written as zeros. */
+export const blockRunsMax = 16
+
+/** A run of blocks of a frame: its first, and how many. */
+export type BlockRun = readonly [first: number, count: number]
+
 /**
  * One frame, in disk order. `zero` must read as zeros on the target (its frame in image.zst is an ordinary frame, which
- * nobody needs to fetch). SHA-256 in lower-case hex.
+ * nobody needs to fetch). `free` may read as anything: a file system of the image says that nothing is there. SHA-256 in
+ * lower-case hex.
  */
 export type ManifestFrame =
   | {
@@ -18,13 +32,18 @@ export type ManifestFrame =
       readonly length: number
       /** Of the compressed frame: checked before it is inflated or passed on. */
       readonly sha256: string
-      /** Of the disk bytes: checked when what was written is read back. */
+      /** Of the disk bytes, free ones taken for zeros: checked when what was written is read back. */
       readonly rawSha256: string
+      /** What must be written, where that is not all: the blocks between are free, and zero in the frame. In order. */
+      readonly extents?: readonly BlockRun[]
     }
-  | { readonly class: 'zero'; readonly offset: number; readonly length: number }
+  | { readonly class: 'zero' | 'free'; readonly offset: number; readonly length: number }
 
 export type Manifest = {
-  readonly format: 1
+  /** 1 knows neither kinds nor free space. */
+  readonly format: 1 | 2
+  /** In format 2 only. */
+  readonly kind?: ImageKind
   /** Size of the disk that the image reproduces, in bytes. */
   readonly sizeBytes: number
   readonly frameSizeBytes: number
@@ -33,6 +52,11 @@ export type Manifest = {
   /** Logical sector size that the image's partition table assumes. */
   readonly sectorBytes: 512 | 4096
   readonly frames: readonly ManifestFrame[]
+}
+
+/** What a manifest reproduces; in format 1 there were only disks. */
+export function kindOf(manifest: Pick<Manifest, 'kind'>): ImageKind {
+  return manifest.kind ?? 'disk'
 }
 
 /** `name:version`, as people write it. */

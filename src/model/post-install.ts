@@ -14,6 +14,8 @@ export type PostInstallScript = {
   /** The script itself, or its name in the library. */
   readonly text?: string | undefined
   readonly library?: string | undefined
+  /** Its text is a template. */
+  readonly isTemplate?: boolean | undefined
 }
 
 export type AuthorizedKey = { readonly user: string; readonly key: string }

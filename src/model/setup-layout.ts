@@ -17,9 +17,11 @@ import type {
 import { checkLayout } from './layout-rules.ts'
 import { attribute, child, children, invalid, readSize } from './setup-element.ts'
 
-/** Reads the layout of a setup and refuses what makes no sense. Throws Failure `setup-invalid` with the line. */
-export function readLayout(root: XmlElement): Layout {
-  const lines = new Map<string, number>()
+/**
+ * Reads the layout of a setup and refuses what makes no sense, and notes the line of each place. Throws Failure
+ * `setup-invalid` with the line.
+ */
+export function readLayout(root: XmlElement, lines: Lines): Layout {
   const layout = {
     disks: children(root, 'disk').map((disk) => readDisk(disk, lines)),
     arrays: children(root, 'raid').map((raid) => readArray(raid, lines)),

@@ -2,19 +2,26 @@
 import type { XmlElement } from 'libxml2-wasm'
 import type { CloudInit, NetworkMode, PostInstall, PostInstallScript, ScriptPlace } from './post-install.ts'
 import { attribute, child, children, durationMs, invalid } from './setup-element.ts'
+import { readTemplate } from './template.ts'
 
-/** Undefined when the setup has no such element: then nothing is done. Throws Failure `setup-invalid` with the line. */
-export function readPostInstall(element: XmlElement | undefined): PostInstall | undefined {
+/**
+ * Undefined when the setup has no such element: then nothing is done. Notes the line of each script. Throws Failure
+ * `setup-invalid` with the line.
+ */
+export function readPostInstall(element: XmlElement | undefined, lines: Map<string, number>): PostInstall | undefined {
   if (element === undefined) return undefined
   const ssh = child(element, 'ssh')
   const machineId = child(element, 'machine-id')
-  const hostname = child(element, 'hostname')?.content.trim()
+  const hostnameElement = child(element, 'hostname')
+  const hostname = hostnameElement?.content.trim()
   const root = attribute(element, 'root')
-  const cloudInit = readCloudInit(child(element, 'cloud-init'))
+  const network = readNetwork(child(element, 'network'))
+  if (hostnameElement !== undefined) checkTemplate(hostnameElement, network)
+  const cloudInit = readCloudInit(child(element, 'cloud-init'), network)
   return {
     ...(root === undefined ? {} : { root }),
     ...(hostname === undefined ? {} : { hostname: hostname === '' ? '{{host}}' : hostname }),
-    network: readNetwork(child(element, 'network')),
+    network,
     newHostKeys: ssh !== undefined && attribute(ssh, 'host-keys') !== 'keep',
     newMachineId: machineId !== undefined && attribute(machineId, 'mode') !== 'keep',
     authorizedKeys: (ssh === undefined ? [] : children(ssh, 'authorized-key')).map((key) => ({
@@ -25,7 +32,7 @@ export function readPostInstall(element: XmlElement | undefined): PostInstall | 
     growLast: child(element, 'grow') !== undefined,
     installBootLoader: child(element, 'boot-loader') !== undefined,
     ...(cloudInit === undefined ? {} : { cloudInit }),
-    scripts: readScripts(element),
+    scripts: readScripts(element, network, lines),
   }
 }
 
@@ -54,9 +61,13 @@ function readNetwork(element: XmlElement | undefined): PostInstall['network'] {
   }
 }
 
-function readCloudInit(element: XmlElement | undefined): CloudInit | undefined {
+function readCloudInit(element: XmlElement | undefined, network: PostInstall['network']): CloudInit | undefined {
   if (element === undefined) return undefined
-  const text = (name: string) => child(element, name)?.content
+  const text = (name: string) => {
+    const document = child(element, name)
+    if (document !== undefined) checkTemplate(document, network)
+    return document?.content
+  }
   const metaData = text('meta-data')
   const networkConfig = text('network-config')
   return {
@@ -66,22 +77,46 @@ function readCloudInit(element: XmlElement | undefined): CloudInit | undefined {
   }
 }
 
-function readScripts(element: XmlElement): PostInstallScript[] {
+/** Throws Failure `setup-invalid` with the line when the element's text is no template that can be filled in. */
+function checkTemplate(element: XmlElement, network: PostInstall['network']): void {
+  const template = readTemplate(element.content)
+  if ('problem' in template)
+    throw invalid(element.line + template.line, `element \`${element.name}\`: ${template.problem}`)
+  const lacking = lackingOfNetwork(template.words, network)
+  if (lacking !== undefined) throw invalid(element.line, `element \`${element.name}\`: ${lacking}`)
+}
+
+/** What a template takes from the static network of the setup that is not there, as a sentence. */
+export function lackingOfNetwork(words: ReadonlySet<string>, network: PostInstall['network']): string | undefined {
+  const values = { gateway: network.gateway, prefix: network.prefixLength }
+  const lacking = (['gateway', 'prefix'] as const).find((word) => words.has(word) && values[word] === undefined)
+  return lacking && `\`{{${lacking}}}\` stands for \`${lacking}\` of a static network, which this setup does not have`
+}
+
+function readScripts(
+  element: XmlElement,
+  network: PostInstall['network'],
+  lines: Map<string, number>,
+): PostInstallScript[] {
   const names = new Set<string>()
   return children(element, 'script').map((script) => {
     const name = attribute(script, 'name') ?? ''
     if (names.has(name)) throw invalid(script.line, `attribute \`name\`: there are two scripts \`${name}\``)
     names.add(name)
+    lines.set(`script ${name}`, script.line)
     const library = attribute(script, 'library')
     const text = script.content
     if ((library === undefined) === (text.trim() === '')) {
       throw invalid(script.line, `script \`${name}\` has its text here or the name of one in the library, one of both`)
     }
+    const isTemplate = attribute(script, 'template') === 'yes'
+    if (isTemplate && library === undefined) checkTemplate(script, network)
     return {
       name,
       where: (attribute(script, 'in') ?? 'chroot') as ScriptPlace,
       timeoutMs: durationMs(attribute(script, 'timeout') ?? '5min'),
       ...(library === undefined ? { text } : { library }),
+      ...(isTemplate ? { isTemplate } : {}),
     }
   })
 }

@@ -12,7 +12,9 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       what makes the copy a system of its own, and how it is known that it worked.</xs:documentation></xs:annotation>
     <xs:complexType>
       <xs:sequence>
-        <xs:element name="description" type="Text" minOccurs="0"/>
+        <xs:element name="description" type="Text" minOccurs="0">
+          <xs:annotation><xs:documentation>For people.</xs:documentation></xs:annotation>
+        </xs:element>
         <xs:element name="disk" type="Disk" maxOccurs="16"/>
         <xs:element name="raid" type="Raid" minOccurs="0" maxOccurs="32"/>
         <xs:element name="volume-group" type="VolumeGroup" minOccurs="0" maxOccurs="32"/>
@@ -84,6 +86,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     <xs:attribute name="start" type="Size"/>
     <xs:attribute name="type" default="linux">
       <xs:simpleType>
+        <xs:annotation><xs:documentation>linux, esp, bios-boot, swap, msr, windows, raid, lvm; for anything else the GUID of a GPT, or the two hexadecimal digits of an MBR.</xs:documentation></xs:annotation>
         <xs:restriction base="xs:token">
           <xs:pattern value="linux|esp|bios-boot|swap|msr|windows|raid|lvm|[0-9A-Fa-f]{2}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"/>
         </xs:restriction>
@@ -151,17 +154,20 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
           <xs:attribute name="uuid" type="Uuid"/>
           <xs:attribute name="mount">
             <xs:simpleType>
+              <xs:annotation><xs:documentation>Where the new system mounts it, as /var: what fstab writes, and where the parts of a root are unpacked to.</xs:documentation></xs:annotation>
               <xs:restriction base="xs:token"><xs:pattern value="/|(/[A-Za-z0-9._\\-]+)+"/><xs:maxLength value="190"/></xs:restriction>
             </xs:simpleType>
           </xs:attribute>
           <xs:attribute name="options">
             <xs:simpleType>
+              <xs:annotation><xs:documentation>Mount options, as noatime,discard.</xs:documentation></xs:annotation>
               <xs:restriction base="xs:token"><xs:pattern value="[A-Za-z0-9,=._:/\\-]{1,190}"/></xs:restriction>
             </xs:simpleType>
           </xs:attribute>
         </xs:complexType>
       </xs:element>
       <xs:element name="swap">
+        <xs:annotation><xs:documentation>Swap space, created.</xs:documentation></xs:annotation>
         <xs:complexType>
           <xs:attribute name="label" type="Label"/>
           <xs:attribute name="uuid" type="Uuid"/>
@@ -206,15 +212,19 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
           <xs:attribute name="gateway" type="Ipv4"/>
           <xs:attribute name="dns">
             <xs:simpleType>
+              <xs:annotation><xs:documentation>Up to eight IPv4 addresses with a space between them.</xs:documentation></xs:annotation>
               <xs:restriction base="xs:token"><xs:pattern value="[0-9]{1,3}(\\.[0-9]{1,3}){3}( [0-9]{1,3}(\\.[0-9]{1,3}){3}){0,7}"/></xs:restriction>
             </xs:simpleType>
           </xs:attribute>
         </xs:complexType>
       </xs:element>
       <xs:element name="ssh" minOccurs="0">
+        <xs:annotation><xs:documentation>Keys of the SSH server, and keys that open it. host-keys: new ones for this host, or those
+          of the image.</xs:documentation></xs:annotation>
         <xs:complexType>
           <xs:sequence>
             <xs:element name="authorized-key" minOccurs="0" maxOccurs="64">
+              <xs:annotation><xs:documentation>Added to ~/.ssh/authorized_keys of a user that the image has.</xs:documentation></xs:annotation>
               <xs:complexType>
                 <xs:simpleContent>
                   <xs:extension base="SshKey"><xs:attribute name="user" type="UserName" default="root"/></xs:extension>
@@ -226,6 +236,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
         </xs:complexType>
       </xs:element>
       <xs:element name="machine-id" minOccurs="0">
+        <xs:annotation><xs:documentation>A new /etc/machine-id: two machines with one confuse DHCP servers and logs.</xs:documentation></xs:annotation>
         <xs:complexType><xs:attribute name="mode" type="NewOrKeep" default="new"/></xs:complexType>
       </xs:element>
       <xs:element name="fstab" minOccurs="0">
@@ -254,7 +265,8 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
       </xs:element>
       <xs:element name="script" minOccurs="0" maxOccurs="64">
         <xs:annotation><xs:documentation>Run in the order of the document, with /bin/sh unless it begins with #!, in the new
-          system (chroot) or beside it in the scout. The text, or the name of a script of the library.</xs:documentation></xs:annotation>
+          system (chroot) or beside it in the scout. The text, or a script of the library: its newest version when the
+          rollout begins, unless one is named (name:2). A template only with template="yes".</xs:documentation></xs:annotation>
         <xs:complexType>
           <xs:simpleContent>
             <xs:extension base="Document">
@@ -267,7 +279,15 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
                   </xs:restriction>
                 </xs:simpleType>
               </xs:attribute>
-              <xs:attribute name="library" type="Name"/>
+              <xs:attribute name="library" type="ScriptReference"/>
+              <xs:attribute name="template" default="no">
+                <xs:simpleType>
+                  <xs:restriction base="xs:token">
+                    <xs:enumeration value="yes"/>
+                    <xs:enumeration value="no"/>
+                  </xs:restriction>
+                </xs:simpleType>
+              </xs:attribute>
               <xs:attribute name="timeout" type="Duration" default="5min"/>
             </xs:extension>
           </xs:simpleContent>
@@ -276,12 +296,15 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     </xs:sequence>
     <xs:attribute name="root">
       <xs:simpleType>
+        <xs:annotation><xs:documentation>A place, as system:2, md0 or vg0/root.</xs:documentation></xs:annotation>
         <xs:restriction base="xs:token"><xs:maxLength value="100"/><xs:pattern value="[a-z0-9][a-z0-9_\\-]*([:/][a-z0-9_\\-]+)?"/></xs:restriction>
       </xs:simpleType>
     </xs:attribute>
   </xs:complexType>
 
   <xs:complexType name="Hint">
+    <xs:annotation><xs:documentation>One condition on the disk, of what the inventory of the host says of it (hades host show).
+      lt, le, gt and ge are for sizes, contains is for text.</xs:documentation></xs:annotation>
     <xs:attribute name="property" use="required">
       <xs:simpleType>
         <xs:restriction base="xs:token">
@@ -335,6 +358,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     </xs:attribute>
     <xs:attribute name="linger" default="60s">
       <xs:simpleType>
+        <xs:annotation><xs:documentation>As 90s, 15min, 2h; 0s not to stay.</xs:documentation></xs:annotation>
         <xs:restriction base="xs:token"><xs:pattern value="0s|[1-9][0-9]{0,5}(s|min|h)"/></xs:restriction>
       </xs:simpleType>
     </xs:attribute>
@@ -367,6 +391,7 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     </xs:attribute>
     <xs:attribute name="target" default="local">
       <xs:simpleType>
+        <xs:annotation><xs:documentation>local, local:NUMBER, netboot:PROFILE, hold or scout.</xs:documentation></xs:annotation>
         <xs:restriction base="xs:token">
           <xs:pattern value="local(:[1-9][0-9]{0,2})?|hold|scout|netboot:[a-z0-9][a-z0-9._\\-]{0,99}"/>
         </xs:restriction>
@@ -395,6 +420,9 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
   </xs:complexType>
 
   <xs:complexType name="Deadlines">
+    <xs:annotation><xs:documentation>boot: from power-on to the agent (20min), each attempt. deploy: from there to the proven
+      disk (4h). observe: from the reboot to the new system (20min). attempts: how often the machine is told to boot before
+      its deployment fails (3).</xs:documentation></xs:annotation>
     <xs:attribute name="boot" type="Duration"/>
     <xs:attribute name="deploy" type="Duration"/>
     <xs:attribute name="observe" type="Duration"/>
@@ -406,12 +434,14 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
   </xs:complexType>
 
   <xs:simpleType name="Name">
+    <xs:annotation><xs:documentation>Small letters, digits, dots, hyphens and underscores, at most 100.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token">
       <xs:maxLength value="100"/>
       <xs:pattern value="[a-z0-9][a-z0-9._\\-]*"/>
     </xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="PlaceName">
+    <xs:annotation><xs:documentation>Small letters, digits, hyphens and underscores, at most 30.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token">
       <xs:maxLength value="30"/>
       <xs:pattern value="[a-z0-9][a-z0-9_\\-]*"/>
@@ -427,12 +457,15 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     <xs:restriction base="xs:token"><xs:pattern value="[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}|[0-9A-Fa-f]{16}"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Label">
+    <xs:annotation><xs:documentation>Letters, digits, dots, hyphens and underscores, at most 16, and fewer where the file system has less.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token"><xs:pattern value="[A-Za-z0-9._\\-]{1,16}"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Ipv4">
+    <xs:annotation><xs:documentation>An IPv4 address.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token"><xs:pattern value="[0-9]{1,3}(\\.[0-9]{1,3}){3}"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="UserName">
+    <xs:annotation><xs:documentation>A user of the image.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token"><xs:pattern value="[a-z_][a-z0-9_\\-]{0,31}"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="SshKey">
@@ -446,15 +479,24 @@ export const setupSchema = `<?xml version="1.0" encoding="UTF-8"?>
     </xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Document">
+    <xs:annotation><xs:documentation>Text of at most 65536 characters.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:string"><xs:maxLength value="65536"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Text">
     <xs:restriction base="xs:string"><xs:maxLength value="1000"/></xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="ImageReference">
+    <xs:annotation><xs:documentation>A published image, as name:version.</xs:documentation></xs:annotation>
     <xs:restriction base="xs:token">
       <xs:maxLength value="190"/>
       <xs:pattern value="[a-z0-9][a-z0-9._\\-]*:[a-z0-9][a-z0-9._\\-]*"/>
+    </xs:restriction>
+  </xs:simpleType>
+  <xs:simpleType name="ScriptReference">
+    <xs:annotation><xs:documentation>A script of the library: name, or name:version.</xs:documentation></xs:annotation>
+    <xs:restriction base="xs:token">
+      <xs:maxLength value="110"/>
+      <xs:pattern value="[a-z0-9][a-z0-9._\\-]*(:[1-9][0-9]{0,8})?"/>
     </xs:restriction>
   </xs:simpleType>
   <xs:simpleType name="Rate">

@@ -53,11 +53,19 @@ export const defaultDeadlines: SetupDeadlines = {
 /** The longest setup document that is read, in characters. */
 export const setupLengthMax = 262_144
 
+/** The lines of the document by what is there: a place of the layout, such as `system:2`, or `script NAME`. */
+export type SetupLines = ReadonlyMap<string, number>
+
 /**
  * Parses and checks a setup document. Throws Failure `setup-invalid` with the line and the element or attribute at fault
  * in its text and, as `at`, `line N`.
  */
 export function parseSetup(xml: string): Setup {
+  return parseSetupWithLines(xml).setup
+}
+
+/** As `parseSetup`, for who has more to say of the document than its schema. */
+export function parseSetupWithLines(xml: string): { readonly setup: Setup; readonly lines: SetupLines } {
   if (xml.length > setupLengthMax) throw invalid(1, `the document is longer than ${setupLengthMax} characters`)
   refuseDangerous(xml)
   const options = { option: ParseOption.XML_PARSE_NONET | ParseOption.XML_PARSE_NO_XXE }
@@ -66,7 +74,8 @@ export function parseSetup(xml: string): Setup {
     using schema = XmlDocument.fromString(setupSchema)
     using validator = XsdValidator.fromDoc(schema)
     validator.validate(document)
-    return read(document.root)
+    const lines = new Map<string, number>()
+    return { setup: read(document.root, lines), lines }
   } catch (error) {
     if (!(error instanceof XmlLibError)) throw error
     const details: readonly ErrorDetail[] = error.details
@@ -105,12 +114,12 @@ function refuseDangerous(xml: string): void {
   parser.write(xml).close()
 }
 
-function read(root: XmlElement): Setup {
+function read(root: XmlElement, lines: Map<string, number>): Setup {
   const transfer = child(root, 'transfer')
   return {
     name: attribute(root, 'name') ?? '',
-    layout: readLayout(root),
-    postInstall: readPostInstall(child(root, 'post-install')),
+    layout: readLayout(root, lines),
+    postInstall: readPostInstall(child(root, 'post-install'), lines),
     redeploy: ((transfer && attribute(transfer, 'redeploy')) ?? 'full') as RedeployMode,
     transfer: readTransfer(transfer),
     finish: readFinish(child(root, 'finish')),

@@ -3,7 +3,7 @@ import { statfs } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { controlOperations } from '../contract/control.ts'
 import type { Caller, Handlers, Input } from '../contract/operation.ts'
-import { bootRecordsOf, releaseBootRecord, setBootTarget } from '../db/boot.ts'
+import { releaseBootRecord, setBootTarget } from '../db/boot.ts'
 import {
   activeDeployments,
   addRollout,
@@ -15,33 +15,26 @@ import {
   moveDeployment,
 } from '../db/deployments.ts'
 import { about, addEvent, listEvents } from '../db/events.ts'
-import {
-  addHost,
-  changeHost,
-  countHosts,
-  findHosts,
-  type Host,
-  interfacesOf,
-  powerMethodsOf,
-  removeHost,
-} from '../db/hosts.ts'
-import { findImage, type Image, listImages } from '../db/images.ts'
+import { addHost, changeHost, countHosts, findHosts, type Host, removeHost } from '../db/hosts.ts'
+import { listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
-import { findSetup, listSetups, putSetup, type StoredSetup } from '../db/setups.ts'
+import { rebootsOf } from '../db/reboots.ts'
+import { keepScripts } from '../db/scripts.ts'
+import { findSetup, listSetups } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
 import { readForms } from '../image/forms.ts'
-import { foldNodeset } from '../lib/nodeset.ts'
 import { allowedIn } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
-import { formatImageReference, parseImageReference } from '../model/image.ts'
-import { imagesOf } from '../model/layout.ts'
-import { parseSetup } from '../model/setup.ts'
-import { publishImage, withdrawImage } from './images.ts'
+import { formatImageReference } from '../model/image.ts'
+import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
+import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
+import { planRollout, planView, refuseImpossible } from './plan.ts'
 import { storedPowerMethods } from './power.ts'
+import { scriptHandlers, setupHandlers } from './setups.ts'
 import { swarmHandlers } from './swarm.ts'
 import { version } from './version.ts'
-import { dateTime, deploymentView, eventView, hostViews, imageView, rolloutViews, taskView } from './views.ts'
+import { dateTime, deploymentView, eventView, hostViews, rolloutViews, taskView } from './views.ts'
 import type { World } from './world.ts'
 
 export function controlHandlers(world: World): Handlers<typeof controlOperations> {
@@ -49,8 +42,10 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...statusHandlers(world),
     ...hostHandlers(world),
     ...setupHandlers(world),
+    ...scriptHandlers(world),
     ...imageHandlers(world),
     ...bootHandlers(world),
+    ...profileHandlers(world),
     ...rolloutHandlers(world),
     ...swarmHandlers(world),
     ...eventHandlers(world),
@@ -75,7 +70,8 @@ function statusHandlers({ db, library, startedAt, services }: World): Some<'getS
       }
     },
     async getTask({ task }) {
-      return { task: taskView(await findTask(db, task)) }
+      const found = await findTask(db, task)
+      return { task: taskView(found, found.kind === 'reboot' ? await rebootsOf(db, found.id) : undefined) }
     },
   }
 }
@@ -86,7 +82,7 @@ function hostHandlers({
   now,
 }: World): Some<'addHost' | 'changeHost' | 'removeHost' | 'getHost' | 'listHosts'> {
   const viewOf = async (name: string) => {
-    const [view] = await hostViews(db, await findHosts(db, [name]))
+    const [view] = await hostViews(db, await findHosts(db, [name]), now())
     if (!view) throw new Failure('unknown-host', `there is no host ${name}`, { at: 'name' })
     return { host: view }
   }
@@ -95,6 +91,7 @@ function hostHandlers({
       const powerMethods = storedPowerMethods(keyring, input.powerMethods)
       await db.transaction().execute(async (tx) => {
         if (input.setup !== undefined) await findSetup(tx, input.setup)
+        await refuseUnknownProfile(tx, input.defaultTarget, 'defaultTarget')
         const host = {
           ...input,
           loader: input.loader ?? 'auto',
@@ -116,6 +113,7 @@ function hostHandlers({
         const [host] = await findHosts(tx, [name])
         if (!host) return
         if (change.setup !== undefined) await findSetup(tx, change.setup)
+        await refuseUnknownProfile(tx, change.defaultTarget, 'defaultTarget')
         await changeHost(tx, host.id, { ...change, ...sealed }, now())
         await addEvent(
           tx,
@@ -140,130 +138,23 @@ function hostHandlers({
       return await viewOf(name)
     },
     async listHosts({ nodeset }) {
-      return { hosts: await hostViews(db, await hostsOf(db, nodeset)) }
+      return { hosts: await hostViews(db, await hostsOf(db, nodeset), now()) }
     },
   }
 }
 
-function setupView(stored: StoredSetup) {
-  const { layout } = parseSetup(stored.xml)
-  return {
-    name: stored.name,
-    version: stored.version,
-    createdAt: dateTime(stored.created_at),
-    images: imagesOf(layout).map(formatImageReference),
-  }
-}
+type RolloutNames = 'startRollout' | 'planRollout' | 'getRollout' | 'listRollouts' | 'cancelRollout' | 'getDeployment'
 
-function setupHandlers({ db, now }: World): Some<'putSetup' | 'validateSetup' | 'getSetup' | 'listSetups'> {
-  return {
-    async putSetup({ xml }) {
-      const setup = parseSetup(xml)
-      const images = imagesOf(setup.layout)
-      const stored = await db.transaction().execute(async (tx) => {
-        for (const image of images) await findImage(tx, image)
-        return await putSetup(tx, { name: setup.name, xml, images }, now())
-      })
-      return { setup: setupView(stored) }
-    },
-    async validateSetup({ xml }) {
-      const setup = parseSetup(xml)
-      return { name: setup.name, images: imagesOf(setup.layout).map(formatImageReference) }
-    },
-    async getSetup({ reference }) {
-      const stored = await findSetup(db, reference)
-      return { setup: setupView(stored), xml: stored.xml }
-    },
-    async listSetups() {
-      return { setups: (await listSetups(db)).map(setupView) }
-    },
-  }
-}
-
-function imageHandlers(world: World): Some<'publishImage' | 'getImage' | 'listImages' | 'removeImage'> {
-  const { db } = world
-  return {
-    async publishImage({ reference, path }) {
-      return { task: taskView(await publishImage(world, parseImageReference(reference), path)) }
-    },
-    async getImage({ reference }) {
-      return { image: imageView(await findImage(db, parseImageReference(reference))) }
-    },
-    async listImages() {
-      return { images: (await listImages(db)).map(imageView) }
-    },
-    async removeImage({ reference }) {
-      await withdrawImage(world, parseImageReference(reference))
-      return {}
-    },
-  }
-}
-
-function bootHandlers({ db, now }: World): Some<'setBoot' | 'listBoot'> {
-  const views = async (hosts: readonly Host[]) => {
-    const records = await bootRecordsOf(
-      db,
-      hosts.map((host) => host.id),
-    )
-    return hosts.flatMap((host) => {
-      const record = records.get(host.id)
-      if (!record) return []
-      return {
-        host: host.name,
-        target: record.target,
-        defaultTarget: record.default_target,
-        changedAt: dateTime(record.changed_at),
-        ...(record.deployment_id === null ? {} : { deployment: record.deployment_id }),
-      }
-    })
-  }
-  return {
-    async setBoot({ nodeset, target, asDefault }) {
-      const hosts = await db.transaction().execute(async (tx) => {
-        const found = await hostsOf(tx, nodeset)
-        refuseBusy(await activeDeployments(tx), found, 'are being deployed: cancel that first')
-        for (const host of found) {
-          await setBootTarget(tx, host.id, { target, asDefault: asDefault ?? false }, now())
-          const text = `boots ${target} next${asDefault ? ', and by default' : ''}`
-          await addEvent(tx, { source: 'control', kind: 'boot-set', text, hostId: host.id }, now())
-        }
-        return found
-      })
-      return { records: await views(hosts) }
-    },
-    async listBoot({ nodeset }) {
-      return { records: await views(await hostsOf(db, nodeset)) }
-    },
-  }
-}
-
-function refuseBusy(active: ReadonlyMap<number, unknown>, hosts: readonly Host[], sentence: string): void {
-  const busy = hosts.filter((host) => active.has(host.id)).map((host) => host.name)
-  if (busy.length > 0) throw new Failure('wrong-state', `${foldNodeset(busy)} ${sentence}`, { at: 'nodeset' })
-}
-
-function rolloutHandlers({
-  db,
-  library,
-  log,
-  now,
-}: World): Some<'startRollout' | 'getRollout' | 'listRollouts' | 'cancelRollout' | 'getDeployment'> {
+function rolloutHandlers(world: World): Some<RolloutNames> {
+  const { db, library, log, now } = world
   const viewOf = async (id: number) => {
     const [rollout] = await rolloutViews(db, [await findRollout(db, id)], now())
     if (!rollout) throw new Failure('unknown-rollout', `there is no rollout ${id}`, { at: 'rollout' })
     return { rollout }
   }
   return {
-    async startRollout({ nodeset, max, ...wanted }) {
-      const { rolloutId, digests } = await db.transaction().execute(async (tx) => {
-        const hosts = await hostsOf(tx, nodeset)
-        if (hosts.length > (max ?? hosts.length)) {
-          throw new Failure('bad-input', `the nodeset has ${hosts.length} hosts, more than the ${max} allowed`, {
-            at: 'max',
-          })
-        }
-        return await startRollout(tx, hosts, wanted, now())
-      })
+    async startRollout(input) {
+      const { rolloutId, digests } = await db.transaction().execute((tx) => startRollout(world, tx, input))
       // An image of an older version gets its torrent while the machines boot; what is wrong with it, agents will be told.
       for (const digest of digests) {
         readForms(library, digest).catch((error: unknown) =>
@@ -271,6 +162,14 @@ function rolloutHandlers({
         )
       }
       return await viewOf(rolloutId)
+    },
+    async planRollout({ nodeset, max, ...order }) {
+      // In one transaction, so that all of it was true at one moment.
+      const plan = await db.transaction().execute(async (tx) => {
+        const hosts = await hostsWithin(tx, nodeset, max)
+        return await planRollout(world, tx, { hosts, ...order })
+      })
+      return { plan: planView(plan) }
     },
     async getRollout({ rollout }) {
       return await viewOf(rollout)
@@ -292,52 +191,40 @@ function rolloutHandlers({
   }
 }
 
-/** Writes the rollout and points every host at the scout, all or nothing (design, step 2). */
-async function startRollout(
-  tx: Db,
-  hosts: readonly Host[],
-  { setup, ...overriding }: Omit<Input<typeof controlOperations.startRollout>, 'nodeset' | 'max'>,
-  now: number,
-): Promise<{ rolloutId: number; digests: string[] }> {
-  if (hosts.length === 0) throw new Failure('bad-input', 'the nodeset has no hosts', { at: 'nodeset' })
-  const references = new Set(hosts.map((host) => setup ?? host.setup))
-  const [reference] = references
-  if (references.size > 1 || reference === undefined || reference === null) {
-    throw new Failure('bad-input', 'name the setup: the hosts have none, or different ones, of their own', {
-      at: 'setup',
-    })
-  }
-  const stored = await findSetup(tx, reference)
-  const { layout, transfer, redeploy } = parseSetup(stored.xml)
-  const found: Image[] = []
-  for (const reference of imagesOf(layout)) found.push(await findImage(tx, reference))
-  const [first, ...more] = found
-  invariant(first, 'a setup names an image')
-  const ids = hosts.map((host) => host.id)
-  refuseBusy(await activeDeployments(tx), hosts, 'are in another rollout: wait for it or cancel it')
-  refuseLacking(hosts, await powerMethodsOf(tx, ids), 'no-power-method', 'have no power method')
-  refuseLacking(hosts, await interfacesOf(tx, ids), 'wrong-state', 'have no interface to boot from')
-  const { rolloutId, deployments } = await addRollout(
-    tx,
-    { setupId: stored.id, images: [first, ...more], hostIds: ids, policy: { ...transfer, redeploy, ...overriding } },
-    now,
-  )
-  for (const [hostId, deploymentId] of deployments) {
-    await setBootTarget(tx, hostId, { target: 'scout', deploymentId }, now)
-    const text = `rollout ${rolloutId} deploys ${stored.name}:${stored.version} with ${found.map(formatImageReference).join(', ')}`
-    await addEvent(tx, { source: 'control', kind: 'rollout-started', text, hostId, deploymentId }, now)
-  }
-  return { rolloutId, digests: found.map(({ digest }) => digest) }
+async function hostsWithin(tx: Db, nodeset: string, max: number | undefined): Promise<Host[]> {
+  const hosts = await hostsOf(tx, nodeset)
+  if (hosts.length <= (max ?? hosts.length)) return hosts
+  throw new Failure('bad-input', `the nodeset has ${hosts.length} hosts, more than the ${max} allowed`, { at: 'max' })
 }
 
-function refuseLacking(
-  hosts: readonly Host[],
-  have: ReadonlyMap<number, readonly unknown[]>,
-  code: 'no-power-method' | 'wrong-state',
-  sentence: string,
-): void {
-  const lacking = hosts.filter((host) => (have.get(host.id) ?? []).length === 0).map((host) => host.name)
-  if (lacking.length > 0) throw new Failure(code, `${foldNodeset(lacking)} ${sentence}`, { at: 'nodeset' })
+/** Writes the rollout and points every host at the scout, all or nothing (design, step 2). */
+async function startRollout(
+  world: World,
+  tx: Db,
+  { nodeset, max, setup, acceptNewDisk, ignoreInventory, ...overriding }: Input<typeof controlOperations.startRollout>,
+): Promise<{ rolloutId: number; digests: string[] }> {
+  const now = world.now()
+  const hosts = await hostsWithin(tx, nodeset, max)
+  const plan = await planRollout(world, tx, { hosts, setup, acceptNewDisk, ignoreInventory })
+  refuseImpossible(plan)
+  const { stored, images, scripts } = plan
+  const [first, ...more] = images
+  invariant(first, 'a setup names an image')
+  const hostIds = hosts.map((host) => host.id)
+  const policy = { ...plan.setup.transfer, redeploy: plan.setup.redeploy, ...overriding }
+  const { rolloutId, deployments } = await addRollout(
+    tx,
+    { setupId: stored.id, images: [first, ...more], hostIds, policy, acceptNewDisk },
+    now,
+  )
+  await keepScripts(tx, rolloutId, scripts)
+  const names = images.map(formatImageReference).join(', ')
+  for (const [hostId, deploymentId] of deployments) {
+    await setBootTarget(tx, hostId, { target: 'scout', deploymentId }, now)
+    const text = `rollout ${rolloutId} deploys ${stored.name}:${stored.version} with ${names}`
+    await addEvent(tx, { source: 'control', kind: 'rollout-started', text, hostId, deploymentId }, now)
+  }
+  return { rolloutId, digests: images.map(({ digest }) => digest) }
 }
 
 async function cancel(

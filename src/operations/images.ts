@@ -2,26 +2,56 @@
 import { stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { addEvent } from '../db/events.ts'
-import { addImage, findImage, lookUpImage, removeImage, usersOfImage } from '../db/images.ts'
-import { addTask, endTask, failRunningTasks, findTask, runningTask, setTaskProgress, type Task } from '../db/tasks.ts'
+import { addImage, findImage, lookUpImage, neededDigests, removeImage, usersOfImage } from '../db/images.ts'
+import {
+  addTask,
+  endTask,
+  failRunningTasks,
+  findTask,
+  isAnyRunning,
+  runningTask,
+  setTaskProgress,
+  type Task,
+} from '../db/tasks.ts'
 import { importImage } from '../image/import.ts'
-import { removeImage as removeFiles } from '../image/library.ts'
+import {
+  type Library,
+  readManifest,
+  removeImage as removeFiles,
+  storedImages,
+  sweepIncoming,
+} from '../image/library.ts'
 import { Failure } from '../model/failure.ts'
-import { formatImageReference, type ImageReference } from '../model/image.ts'
+import { formatImageReference, type ImageKind, type ImageReference, kindOf } from '../model/image.ts'
+import { signDigest } from '../model/image-signature.ts'
 import { failureReport } from './views.ts'
 import type { World } from './world.ts'
 
+/** How an image is taken in, and what is said of it. */
+export type PublishOptions = {
+  readonly kind?: ImageKind
+  readonly devices?: boolean
+  readonly owner?: string
+  readonly description?: string
+}
+
 /**
- * Starts to import the file at `path` and returns the task to watch. Failures `already-exists` (the name is taken, or
- * being published), `bad-input` (no such file).
+ * Starts to import what is at `path` and returns the task to watch. Failures `already-exists` (the name is taken, or
+ * being published), `bad-input` (nothing is there), `library-full` (the quota is used up).
  */
-export async function publishImage(world: World, reference: ImageReference, path: string): Promise<Task> {
+export async function publishImage(
+  world: World,
+  reference: ImageReference,
+  path: string,
+  how: PublishOptions,
+): Promise<Task> {
   const { db, owner, now } = world
   const name = formatImageReference(reference)
   if (!isAbsolute(path)) throw new Failure('bad-input', `\`${path}\` is not an absolute path`, { at: 'path' })
   await stat(path).catch((cause: unknown) => {
     throw new Failure('bad-input', `the service cannot read ${path}`, { cause, at: 'path' })
   })
+  await roomIn(world.library)
   const task = await db.transaction().execute(async (tx) => {
     if (await lookUpImage(tx, reference)) {
       throw new Failure('already-exists', `there is an image ${name} already: give it another version`, {
@@ -34,20 +64,41 @@ export async function publishImage(world: World, reference: ImageReference, path
     return await addTask(tx, { kind: 'publish-image', subject: name, owner }, now())
   })
   // The task's row owns the outcome; nobody waits for the promise.
-  void work(world, task, reference, path)
+  void work(world, task, reference, path, how)
   return await findTask(db, task.id)
 }
 
-async function work(world: World, task: Task, reference: ImageReference, path: string): Promise<void> {
+/** What the quota leaves for another image; undefined without one. Throws Failure `library-full` when that is nothing. */
+async function roomIn(library: Library): Promise<number | undefined> {
+  const { quotaBytes } = library
+  if (quotaBytes === undefined) return undefined
+  const used = (await storedImages(library)).reduce((sum, { storedBytes }) => sum + storedBytes, 0)
+  if (used < quotaBytes) return quotaBytes - used
+  const message = `the images in the library have ${used} bytes, its quota is ${quotaBytes}: remove some, and collect`
+  throw new Failure('library-full', message)
+}
+
+async function work(
+  world: World,
+  task: Task,
+  reference: ImageReference,
+  path: string,
+  { kind, devices, owner, description }: PublishOptions,
+): Promise<void> {
   const { db, library, log, now } = world
   const name = formatImageReference(reference)
   let recording: Promise<void> = Promise.resolve()
   try {
-    const { digest, manifest, sizeBytes, storedBytes } = await importImage({
+    const { digest, manifest, sizeBytes, storedBytes, freeBytes, volumes, tar } = await importImage({
       source: path,
       folder: library.folder,
-      onProgress: ({ diskBytes, diskBytesTotal }) => {
-        recording = recording.then(() => setTaskProgress(db, task.id, diskBytes, diskBytesTotal)).catch(() => {})
+      kind,
+      allowsDevices: devices,
+      bytesMax: await roomIn(library),
+      onProgress: ({ readBytes, diskBytes, diskBytesTotal }) => {
+        // What is packed is read to its end before its size is known.
+        const done = diskBytesTotal === undefined ? readBytes : diskBytes
+        recording = recording.then(() => setTaskProgress(db, task.id, done, diskBytesTotal)).catch(() => {})
       },
     })
     await recording
@@ -60,7 +111,15 @@ async function work(world: World, task: Task, reference: ImageReference, path: s
         data_bytes: Math.min(sizeBytes, dataFrames * manifest.frameSizeBytes),
         stored_bytes: storedBytes,
         published_at: now(),
+        kind: kindOf(manifest),
+        free_bytes: freeBytes,
+        owner: owner || null,
+        description: description || null,
+        signature: signDigest(world.signingKey, digest),
+        contents: JSON.stringify({ volumes, ...(tar && { archive: tar }) }),
       })
+      // Whoever collected what has no name did so before it had one.
+      await readManifest(library, digest)
       await setTaskProgress(tx, task.id, sizeBytes, sizeBytes)
       await endTask(tx, task.id, undefined, now())
       await addEvent(tx, { source: 'control', kind: 'image-published', text: `image ${name} is ${digest}` }, now())
@@ -74,11 +133,11 @@ async function work(world: World, task: Task, reference: ImageReference, path: s
   }
 }
 
-/** Ends the tasks that this process left when it died: called once at start, before any new task. */
+/** Ends the imports that this process left when it died: called once at start, before any new task. */
 export async function failInterruptedTasks({ db, owner, now }: World): Promise<void> {
   const message = ['the service was stopped before this had ended: start it again']
   const failure = JSON.stringify({ code: 'cancelled', message })
-  await failRunningTasks(db, owner, failure, now())
+  await failRunningTasks(db, { kind: 'publish-image', owner }, failure, now())
 }
 
 /** Removes an image; its files go with the last name of their digest. Failures `unknown-image`, `in-use`. */
@@ -86,6 +145,10 @@ export async function withdrawImage({ db, library, now }: World, reference: Imag
   const name = formatImageReference(reference)
   const unnamedDigest = await db.transaction().execute(async (tx) => {
     const image = await findImage(tx, reference)
+    if (image.is_protected === 1) {
+      const how = `take that back first, by: hades image unprotect ${name}`
+      throw new Failure('in-use', `image ${name} is protected: ${how}`, { at: 'reference' })
+    }
     const users = await usersOfImage(tx, image)
     if (users.length > 0)
       throw new Failure('in-use', `image ${name} is needed by ${users.join(', ')}`, { at: 'reference' })
@@ -93,4 +156,23 @@ export async function withdrawImage({ db, library, now }: World, reference: Imag
     return (await removeImage(tx, image)) ? image.digest : undefined
   })
   if (unnamedDigest !== undefined) await removeFiles(library, unnamedDigest)
+}
+
+/**
+ * Removes contents that no image names and no deployment under way writes, and what dead imports left. Failure `wrong-state`
+ * while an image is being published: what it writes has no name yet.
+ */
+export async function collectImages({ db, library, now }: World, { dryRun }: { readonly dryRun: boolean }) {
+  if (await isAnyRunning(db, 'publish-image')) {
+    throw new Failure('wrong-state', 'an image is being published, and has no name yet: collect when it has ended')
+  }
+  const needed = await neededDigests(db)
+  const images = (await storedImages(library)).filter(({ digest }) => !needed.has(digest))
+  const freedBytes = images.reduce((sum, { storedBytes }) => sum + storedBytes, 0)
+  if (dryRun) return { images, abandoned: 0, freedBytes }
+  for (const { digest } of images) await removeFiles(library, digest)
+  const abandoned = await sweepIncoming(library)
+  const text = `${images.length} contents without a name (${freedBytes} bytes) and ${abandoned} abandoned imports were removed`
+  await addEvent(db, { source: 'control', kind: 'images-collected', text }, now())
+  return { images, abandoned, freedBytes }
 }

@@ -77,10 +77,10 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
         }),
       }
     },
-    async setPower({ nodeset, action }) {
+    async setPower({ nodeset, action, soft }) {
       const hosts = await hostsOf(db, nodeset)
       const outcomes = await each(world, hosts, async (method) => {
-        const { reached, confirmed } = await switchPower(method, action, { log })
+        const { reached, confirmed } = await switchPower(method, action, { log, soft: soft ?? false })
         return { state: reached, confirmed }
       })
       await tell(world, hosts, outcomes, `power ${action}`)

@@ -2,7 +2,9 @@
 // late, twice or out of order change nothing; the answer then tells the agent to stop.
 import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
+import type { Disk, FailureReport, Inventory, Proof } from '../contract/types.ts'
 import type { Instructions, Work } from '../contract/work-types.ts'
+import { approveDisk, approvedDisksOf } from '../db/approved-disks.ts'
 import { releaseBootRecord } from '../db/boot.ts'
 import {
   activeDeployments,
@@ -14,18 +16,26 @@ import {
   recordProgress,
 } from '../db/deployments.ts'
 import { about, addEvent } from '../db/events.ts'
-import { findHosts, interfacesOf, putInventory } from '../db/hosts.ts'
+import { findHosts, interfacesOf, inventoriesOf, putInventory } from '../db/hosts.ts'
+import type { Db } from '../db/open.ts'
+import { scriptsOfRollout } from '../db/scripts.ts'
 import { setupById } from '../db/setups.ts'
 import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
+import { type ApprovedDisk, isApproved } from '../model/approved-disk.ts'
+import { chooseDisks } from '../model/choose-disk.ts'
+import type { DeploymentStep } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
+import type { Layout } from '../model/layout.ts'
 import { lengthen } from '../model/pace.ts'
+import type { PostInstall } from '../model/post-install.ts'
 import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
+import { fillPostInstall, type TemplateHost } from './post-install.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
 import { trackOf } from './transfers.ts'
-import { layoutView, present } from './views.ts'
+import { failureReport, layoutView, present } from './views.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -40,7 +50,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
   return {
     async registerHost(input, caller) {
       const { row, sessionKey } = await registerHost(world, input, caller)
-      const { instructions, remark } = await instructionsFor(world, row, orders)
+      const { instructions, remark } = await instructionsOrEnd(world, row, orders)
       if (remark !== undefined) await event(row, 'engine-changed', remark)
       return { deployment: row.id, sessionKey, instructions }
     },
@@ -71,13 +81,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
     async reportFailure({ deployment, step, code, message, log }, caller) {
       const row = await admit(world, deployment, caller)
       if (row.state !== 'deploying') return {}
-      const failure = JSON.stringify({ code, message })
-      await db.transaction().execute(async (tx) => {
-        if (!(await moveDeployment(tx, row, 'failed', { failure, failed_step: step, log }, now()))) return
-        await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
-        const text = `${step} failed: ${message.join(': ')}`
-        await addEvent(tx, { source: 'agent', kind: 'failed', text, ...about(row) }, now())
-      })
+      await fail(world, row, { source: 'agent', step, code, message, log })
       return {}
     },
 
@@ -99,6 +103,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
         }
         if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
         await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
+        await approveProven(tx, row, { layout: setup.layout, proof }, now())
         const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} now`
         await addEvent(tx, { source: 'agent', kind: 'completed', text, ...about(row) }, now())
         return true
@@ -106,6 +111,38 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
       return moved ? { action: 'continue' } : stop(await findDeployment(db, deployment))
     },
   }
+}
+
+/**
+ * The disks that were written may be written again: those that the layout chooses among what the agent has seen, by the
+ * same rule as the agent. Where that does not lead to the disk of the proof, only that one.
+ */
+async function approveProven(
+  tx: Db,
+  { host_id }: NamedDeployment,
+  { layout, proof }: { readonly layout: Layout; readonly proof: Proof },
+  now: number,
+): Promise<void> {
+  const seen = (await inventoriesOf(tx, [host_id])).get(host_id)
+  const approved = (await approvedDisksOf(tx, [host_id])).get(host_id) ?? []
+  // registerHost has stored it, checked by the contract.
+  const disks = seen === undefined ? [] : (JSON.parse(seen.json) as Inventory).disks
+  for (const disk of provenDisks(disks, layout, proof)) {
+    if (!isApproved(disk.name, disk, approved)) await approveDisk(tx, host_id, disk, now)
+  }
+}
+
+function provenDisks(disks: readonly Disk[], layout: Layout, proof: Proof): ApprovedDisk[] {
+  try {
+    const chosen = [...chooseDisks(disks, layout.disks)]
+    if (chosen.some(([, disk]) => disk.path === proof.diskPath))
+      return chosen.map(([name, disk]) => ({ ...disk, name }))
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+  }
+  const [first] = layout.disks
+  const identity = { sizeBytes: proof.diskSizeBytes, serial: proof.diskSerial, wwn: proof.diskWwn }
+  return first === undefined ? [] : [{ name: first.name, ...identity }]
 }
 
 function bearer(caller: Caller, expected: Secret | undefined, what: string): void {
@@ -169,11 +206,60 @@ async function registerHost(
   return { row, sessionKey: key.reveal() }
 }
 
-async function instructionsFor(
+type Ending = { readonly source: 'agent' | 'service'; readonly step: DeploymentStep; readonly log?: string }
+
+/** Ends a deployment that cannot go on, if it is still as it was read. */
+async function fail(
+  { db, now }: World,
+  row: NamedDeployment,
+  { source, step, code, message, log }: FailureReport & Ending,
+): Promise<void> {
+  const failure = JSON.stringify({ code, message })
+  await db.transaction().execute(async (tx) => {
+    const change = { failure, failed_step: step, ...(log === undefined ? {} : { log }) }
+    if (!(await moveDeployment(tx, row, 'failed', change, now()))) return
+    await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
+    const text = `${step} failed: ${message.join(': ')}`
+    await addEvent(tx, { source, kind: 'failed', text, ...about(row) }, now())
+  })
+}
+
+/** A host that was changed since the plan may lack what the setup needs: then the deployment ends, and the agent is told. */
+async function instructionsOrEnd(world: World, row: NamedDeployment, orders: TransferOrders) {
+  try {
+    return await instructionsFor(world, row, orders)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    await fail(world, row, { source: 'service', step: 'inventory', ...failureReport(error) })
+    return { instructions: { ...stop(await findDeployment(world.db, row.id)), reportEveryMs }, remark: undefined }
+  }
+}
+
+async function postInstallFor(
   { db, bootBase }: World,
+  postInstall: PostInstall,
+  {
+    row,
+    interfaces,
+    images,
+  }: {
+    readonly row: NamedDeployment
+    readonly interfaces: TemplateHost['interfaces']
+    readonly images: Work['images']
+  },
+): Promise<NonNullable<Work['postInstall']>> {
+  const { host, site, rack, id: deployment } = row
+  const image = images[0]?.reference ?? ''
+  const scripts = await scriptsOfRollout(db, row.rollout_id)
+  return fillPostInstall(postInstall, scripts, { host, site, rack, interfaces, deployment, image, service: bootBase })
+}
+
+async function instructionsFor(
+  world: World,
   row: NamedDeployment,
   orders: TransferOrders,
 ): Promise<{ instructions: Instructions; remark?: string | undefined }> {
+  const { db, bootBase } = world
   if (row.state !== 'deploying') return { instructions: { ...stop(row), reportEveryMs } }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
   const images: Work['images'] = []
@@ -191,6 +277,9 @@ async function instructionsFor(
     if (remark !== undefined) remarks.push(remark)
   }
   const interfaces = (await interfacesOf(db, [row.host_id])).get(row.host_id) ?? []
+  const postInstall = setup.postInstall && (await postInstallFor(world, setup.postInstall, { row, interfaces, images }))
+  const { accept_new_disk } = await findRollout(db, row.rollout_id)
+  const approved = accept_new_disk === 1 ? undefined : (await approvedDisksOf(db, [row.host_id])).get(row.host_id)
   const work = {
     deployment: row.id,
     host: row.host,
@@ -198,6 +287,7 @@ async function instructionsFor(
     layout: layoutView(setup.layout),
     images,
     redeploy: (await findRollout(db, row.rollout_id)).redeploy ?? setup.redeploy,
+    ...present({ postInstall, approvedDisks: approved?.map((disk) => present(disk)) }),
     finish: setup.finish.action,
   }
   const remark = remarks.length === 0 ? undefined : remarks.join('; ')

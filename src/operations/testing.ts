@@ -1,5 +1,5 @@
 // A world for tests: a database of its own in memory, a library in a folder of its own, a clock that the test can put forward.
-import { mkdtemp, rm } from 'node:fs/promises'
+import { access, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
@@ -8,6 +8,7 @@ import { findDeployment, moveDeployment } from '../db/deployments.ts'
 import { openDatabase } from '../db/open.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
+import { SigningKey } from '../lib/signing.ts'
 import { attemptToken } from '../model/token.ts'
 import type { World } from './world.ts'
 
@@ -20,12 +21,21 @@ export async function openTestWorld(): Promise<TestWorld> {
   return {
     db,
     keyring: new Keyring(Keyring.randomKey()),
+    signingKey: new SigningKey(SigningKey.randomSeed()),
     library: await openLibrary(folder),
     log: pino({ level: 'silent' }),
     now: () => Date.now() + clock.offsetMs,
     owner: 'test',
     startedAt: Date.now(),
     bootBase: 'http://10.77.0.1:7780',
+    bootFiles: {
+      netboot: join(folder, 'netboot'),
+      has: (profile, file) =>
+        access(join(folder, 'netboot', profile, file)).then(
+          () => true,
+          () => false,
+        ),
+    },
     services: [],
     clock,
     async close() {

@@ -1,4 +1,6 @@
 // Rows as the contract shows them: times as text, empty columns left out, no secret.
+
+import type { ImageView } from '../contract/image-types.ts'
 import type { LayoutView } from '../contract/layout-types.ts'
 import type { SiteView } from '../contract/swarm-types.ts'
 import type {
@@ -6,11 +8,12 @@ import type {
   EventView,
   FailureReport,
   HostView,
-  ImageView,
   Proof,
+  RebootOutcome,
   RolloutView,
   TaskView,
 } from '../contract/types.ts'
+import { approvedDisksOf } from '../db/approved-disks.ts'
 import { bootRecordsOf } from '../db/boot.ts'
 import {
   deploymentsOf,
@@ -24,9 +27,11 @@ import type { StoredEvent } from '../db/events.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
 import type { Image } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
+import type { Reboot } from '../db/reboots.ts'
 import { setupById } from '../db/setups.ts'
 import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
+import { targetNow } from '../model/boot.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
@@ -65,13 +70,14 @@ export function siteView(site: Awaited<ReturnType<typeof listSites>>[number]): S
 }
 
 /** Hosts whole, with everything that hangs on them, in as many queries as there are tables. */
-export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostView[]> {
+export async function hostViews(db: Db, hosts: readonly Host[], now: number): Promise<HostView[]> {
   const ids = hosts.map((host) => host.id)
-  const [interfaces, methods, records, inventories, deployments] = [
+  const [interfaces, methods, records, inventories, approved, deployments] = [
     await interfacesOf(db, ids),
     await powerMethodsOf(db, ids),
     await bootRecordsOf(db, ids),
     await inventoriesOf(db, ids),
+    await approvedDisksOf(db, ids),
     await newestDeployments(db, ids),
   ]
   return hosts.map((host) => {
@@ -92,9 +98,10 @@ export async function hostViews(db: Db, hosts: readonly Host[]): Promise<HostVie
           value,
         })),
       })),
-      bootTarget: record?.target ?? 'local',
-      defaultTarget: record?.default_target ?? 'local',
+      bootTarget: record ? targetNow(record, now) : 'local',
+      defaultTarget: record?.defaultTarget ?? 'local',
       ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
+      ...present({ approvedDisks: approved.get(host.id)?.map((disk) => present(disk)) }),
       ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
     }
   })
@@ -111,13 +118,19 @@ export function imageView(image: Image): ImageView {
     reference: formatImageReference(image),
     digest: image.digest,
     sizeBytes: image.size_bytes,
+    kind: image.kind,
     dataBytes: image.data_bytes,
+    freeBytes: image.free_bytes,
     storedBytes: image.stored_bytes,
     publishedAt: dateTime(image.published_at),
+    isProtected: image.is_protected === 1,
+    volumes: [],
+    ...present({ owner: image.owner, description: image.description, signature: image.signature }),
+    ...(image.contents === null ? {} : (JSON.parse(image.contents) as Pick<ImageView, 'volumes' | 'archive'>)),
   }
 }
 
-export function taskView(task: Task): TaskView {
+export function taskView(task: Task, reboots?: readonly Reboot[]): TaskView {
   return {
     id: task.id,
     kind: task.kind,
@@ -128,6 +141,17 @@ export function taskView(task: Task): TaskView {
     ...(task.total_bytes === null ? {} : { totalBytes: task.total_bytes }),
     ...(task.failure === null ? {} : { failure: JSON.parse(task.failure) as FailureReport }),
     ...(task.ended_at === null ? {} : { endedAt: dateTime(task.ended_at) }),
+    ...(reboots ? { reboots: reboots.map(rebootView) } : {}),
+  }
+}
+
+function rebootView(row: Reboot): RebootOutcome {
+  return {
+    host: row.host,
+    target: row.target,
+    state: row.state,
+    ...present({ said: row.said }),
+    ...(row.failure === null ? {} : { failure: JSON.parse(row.failure) as FailureReport }),
   }
 }
 

@@ -4,10 +4,13 @@ import type { Logger } from 'pino'
 import type { Schema } from '../db/schema.ts'
 import type { Library } from '../image/library.ts'
 import type { Keyring } from '../lib/seal.ts'
+import type { SigningKey } from '../lib/signing.ts'
 
 export type World = {
   readonly db: Kysely<Schema>
   readonly keyring: Keyring
+  /** Signs the digests of images. */
+  readonly signingKey: SigningKey
   readonly library: Library
   readonly log: Logger
   /** Milliseconds since 1970. */
@@ -17,5 +20,14 @@ export type World = {
   readonly startedAt: number
   /** Where agents fetch images, as `http://10.77.0.1:7780`. */
   readonly bootBase: string
+  readonly bootFiles: BootFiles
   readonly services: readonly { readonly name: string; readonly listens: string }[]
+}
+
+/** The files of netboot profiles. */
+export type BootFiles = {
+  /** Its folders are the profiles'. */
+  readonly netboot: string
+  /** Whether a machine with this profile would get this file. Throws when it could not look. */
+  has(profile: string, file: string): Promise<boolean>
 }

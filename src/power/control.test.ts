@@ -50,6 +50,18 @@ describe.concurrent('switching power', { timeout: 30_000 }, () => {
     }
   })
 
+  test('a soft cycle lets the system shut down first, and one that cannot be asked is switched off all the same', async (context) => {
+    const { sim, method, asked } = await machineForTest(context, 'honest', 'on')
+    expect(await switchPower(method, 'cycle', { soft: true })).toMatchObject({ reached: 'on', confirmed: true })
+    await until('all requests to be written', () => asked().length === 3, { timeoutMs: 2_000 })
+    expect(asked()).toEqual(['shutdown', 'off', 'on'])
+    sim.setPower('n01', 'off')
+    await switchPower(method, 'off', { soft: true })
+    await until('all requests to be written', () => asked().length === 4, { timeoutMs: 2_000 })
+    expect(asked().at(-1)).toBe('off')
+    expect(await switchPower(manualMethod, 'cycle', { soft: true })).toMatchObject({ reached: 'unknown' })
+  })
+
   test('a reset is asked for but never confirmed, because no status shows it', async (context) => {
     const { method, asked } = await machineForTest(context, 'honest', 'on')
     expect(await switchPower(method, 'reset')).toMatchObject({ asked: true, reached: 'on', confirmed: false })

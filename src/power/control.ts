@@ -19,6 +19,8 @@ const defaultDeadlineMs = 60_000
 /** Reading back: soon at first, because most controllers are quick, then at a pace that no controller minds. */
 const firstLookMs = 200
 const lookEveryMsMax = 2_000
+/** How long a running system may take to shut down before it is switched off; it comes on top of the deadline. */
+const softMs = 60_000
 /** How long a cycle leaves the machine off: IPMI 2.0 (28.3) asks for at least one second, for capacitors and relays. */
 const offMs = 1_000
 
@@ -30,6 +32,8 @@ export type PowerOptions = {
   readonly signal?: AbortSignal
   /** Milliseconds from when the controller is asked; waiting behind other requests is not counted. */
   readonly deadlineMs?: number
+  /** Before an `off` or a `cycle`, lets the running system shut down by itself, where the driver can ask it to. */
+  readonly soft?: boolean
   readonly log?: PowerLog
 }
 
@@ -93,6 +97,7 @@ export async function switchPower(
 ): Promise<PowerOutcome> {
   return inTurn(asSwitch, { method, options, what: `power ${action}` }, async (request) => {
     let reached: PowerState = 'unknown'
+    if (options.soft && (action === 'off' || action === 'cycle')) await shutDown(request)
     const steps: SwitchAction[] = action === 'cycle' ? ['off', 'on'] : [action]
     for (const [i, step] of steps.entries()) {
       if (i > 0 && reached !== 'unknown') await delay(offMs, undefined, { signal: request.signal })
@@ -176,7 +181,7 @@ async function inTurn<T>(
   work: (request: Request) => Promise<T>,
 ): Promise<T> {
   const driver = driverOf(method)
-  const deadlineMs = options.deadlineMs ?? defaultDeadlineMs
+  const deadlineMs = (options.deadlineMs ?? defaultDeadlineMs) + (options.soft ? softMs : 0)
   const cancelled = options.signal ?? never
   let deadline = never
   try {
@@ -228,6 +233,29 @@ async function takeStep(request: Request, step: SwitchAction): Promise<PowerStat
   } catch (error) {
     if (!signal.aborted || request.cancelled.aborted) throw error
     throw notReached(request, step, last)
+  }
+}
+
+/**
+ * Asks the running system to switch its machine off and waits for it, within a bound. Whatever comes of it, the machine is
+ * switched off afterwards: nothing that went wrong here is the end of the request, but a wrong password and an abort are.
+ */
+async function shutDown(request: Request): Promise<void> {
+  const { driver, method, signal } = request
+  const ask = driver.shutDown?.bind(driver)
+  if (!ask) return
+  try {
+    if ((await insist(request, () => driver.status(method, signal), 0)) !== 'on') return
+    await insist(request, () => ask(method, signal))
+    const end = performance.now() + softMs
+    for (let pauseMs = firstLookMs; performance.now() < end; pauseMs = Math.min(pauseMs * 1.5, lookEveryMsMax)) {
+      if ((await look(request)) === 'off') return
+      await delay(pauseMs, undefined, { signal })
+    }
+    request.log?.info({ bmc: method.address, ms: softMs }, 'the system did not shut down; it is switched off')
+  } catch (error) {
+    if (signal.aborted || isLoginRefused(error) || !(error instanceof Failure)) throw error
+    request.log?.warn({ bmc: method.address, reason: error.message }, 'the system could not be asked to shut down')
   }
 }
 

@@ -116,6 +116,14 @@ export function powerDriverConformance(
       expect(world.state()).toBe('off')
     })
 
+    test('asks the running system to switch its machine off', async (context) => {
+      const { method, world } = await machineForTest(context)
+      if (!world || !driver.shutDown) return
+      world.setState('on')
+      await driver.shutDown(method, never)
+      expect(world.state()).toBe('off')
+    })
+
     test('asks for the device of the next boot and tells what the controller then says', async (context) => {
       const { method, world } = await machineForTest(context)
       if (!world || !driver.setBootDevice) return

@@ -27,6 +27,8 @@ export interface PowerDriver {
   status(method: PowerMethod, signal: AbortSignal): Promise<PowerState>
   /** Resolves when the controller has accepted, which is not yet done. `on` when on and `off` when off are no failures. */
   apply(method: PowerMethod, action: SwitchAction, signal: AbortSignal): Promise<void>
+  /** Asks the running system to switch the machine off (ACPI); resolves when the controller has passed it on. */
+  shutDown?(method: PowerMethod, signal: AbortSignal): Promise<void>
   /** Asks for the device of the next boot, then tells what the controller says it will do. */
   setBootDevice?(method: PowerMethod, boot: BootOnce, signal: AbortSignal): Promise<BootOverride>
 }

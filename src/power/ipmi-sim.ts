@@ -29,7 +29,7 @@ export type SimMachine = {
 /** What a controller was asked for, whether its machine then did it or not. `device` in ipmi_sim's words: pxe, default, bios. */
 export type SimEvent =
   | { readonly machine: string; readonly kind: 'power'; readonly state: 'on' | 'off' }
-  | { readonly machine: string; readonly kind: 'reset' }
+  | { readonly machine: string; readonly kind: 'reset' | 'shutdown' }
   | { readonly machine: string; readonly kind: 'boot'; readonly device: string }
 
 /** ipmi_sim has one controller for each even address of the IPMB bus, which has 128; this many were tried. */
@@ -50,6 +50,7 @@ esac
 read -r mode < "$1.mode"
 [ "$mode" = refuses ] && exit 1
 [ "$3 $mode" = 'power honest' ] && put "$1.power" "$4"
+[ "$3 $mode" = 'shutdown honest' ] && put "$1.power" 0
 [ "$3" = boot ] && [ "$mode" != ignores ] && put "$1.boot" "$4"
 echo "$1 $3 $4" >> events
 `
@@ -215,7 +216,7 @@ function readEvent(line: string): SimEvent | undefined {
   if (!machine || !kind || !value) return undefined
   if (kind === 'power') return { machine, kind, state: value === '1' ? 'on' : 'off' }
   if (kind === 'boot') return { machine, kind, device: value }
-  return { machine, kind: 'reset' }
+  return { machine, kind: kind === 'shutdown' ? kind : 'reset' }
 }
 
 /** The even addresses of the IPMB from 0x20 on, and then those before. */

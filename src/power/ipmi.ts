@@ -66,6 +66,11 @@ export const ipmi: PowerDriver = {
     }
   },
 
+  async shutDown(method, signal) {
+    const output = await runIpmitool(method, ['chassis', 'power', 'soft'], signal)
+    if (!output.startsWith('Chassis Power Control: ')) throw notUnderstood(method, 'power soft', output)
+  },
+
   async setBootDevice(method, boot, signal) {
     const { argument } = bootDevices[boot.device]
     const efi = boot.efi || parseOptions(method).efi

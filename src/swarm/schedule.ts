@@ -28,8 +28,6 @@ const limits = {
   /** A web seed is asked for ranges: between two of them the link may stand idle for a round trip. */
   webWindowMs: 4000,
   windowPiecesMin: 4,
-  /** Less than a link with its queues holds would be all that ever comes in a round trip, and look like the source's rate. */
-  windowBytesMin: 256 * 1024,
   webWindowBytesMin: 512 * 1024,
   windowBytesMax: 32 * 1024 * 1024,
   /** Before the rate of a source is known. */
@@ -463,8 +461,7 @@ export class Schedule {
     const isWeb = source.kind === 'web-seed'
     const ms = isWeb ? limits.webWindowMs : limits.windowMs
     const known = source.bytesPerSecond === 0 ? limits.windowBytesUnknown : (source.bytesPerSecond * ms) / 1000
-    const bytesMin = isWeb ? limits.webWindowBytesMin : limits.windowBytesMin
-    const bytes = Math.min(limits.windowBytesMax, Math.max(known, bytesMin))
+    const bytes = Math.min(limits.windowBytesMax, Math.max(known, isWeb ? limits.webWindowBytesMin : 0))
     return Math.min(limits.windowPiecesMax, Math.max(limits.windowPiecesMin, Math.ceil(bytes / pieceBytes) + 1))
   }
 
@@ -588,6 +585,8 @@ export class Schedule {
       if (starvedMs > limits.patienceMs) {
         const next = this.#nextLevel(stripe, oldest)
         const isWeb = next === stripe.line.length
+        // Nobody before us has it yet, and they get on: we are ahead of them, as who comes back to a line may be.
+        if (isWeb && this.#isMoving(stripe)) return
         const steps = Math.min(stripe.depth, limits.webPatienceStepsMax)
         const patienceMs = isWeb
           ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
@@ -601,6 +600,10 @@ export class Schedule {
       }
     }
     if (stripe.level > 0 && now - stripe.levelSince > stripe.returnMs) this.#tryToReturn(stripe, oldest, now)
+  }
+
+  #isMoving({ line }: Stripe): boolean {
+    return line.some((id) => (this.#sources.get(id)?.gained ?? 0) > 0)
   }
 
   /** How long what is outstanding there takes at the pace at which we got on last: longer than patience for whose own link is slow. */

@@ -42,8 +42,8 @@ export type Verdict = {
   readonly usualRate: number
 }
 
-/** Nobody is judged by less. */
-const evidenceMs = 2000
+/** Nobody is judged by less: a host whose processor is busy stands still for two or three seconds and is well again. */
+const evidenceMs = 4000
 /** How long samples are worth keeping, and how far apart they are: a few pieces of 4 MiB take their time. */
 export const samplesMs = 20_000
 export const sampleEveryMs = 400

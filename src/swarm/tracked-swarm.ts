@@ -239,13 +239,11 @@ export class TrackedSwarm {
       this.#isDirty = true
     }
     if (verdict.readmitted.length === 0) return
-    // It returns at the end of the line: whoever stands there now is not set back by it.
-    const last: Generation = { members: 0, mostHave: 0 }
-    this.#generations.push(last)
+    // It returns where its progress belongs: before those that it can feed, behind those that can feed it.
     for (const member of this.#named(verdict.readmitted)) {
       member.standing = { ...member.standing, isStraggler: false }
       this.#leaveGeneration(member)
-      this.#enterGeneration(member, last)
+      member.generation = undefined
     }
     this.#isDirty = true
   }

@@ -1,0 +1,90 @@
+// Which blocks of a disk may read as anything, because a file system of the disk says that nothing is there. All are kept
+// until somebody says so. One bit a block: the largest disk takes 128 MiB, and no pattern of free space takes more.
+import { type BlockRun, blockBytes, blockRunsMax, frameSizeBytes } from '../model/image.ts'
+
+const blocksPerFrame = frameSizeBytes / blockBytes
+
+/** A shorter gap between two runs is written too, as zeros: a write of its own costs a disk more. */
+const gapBlocksMin = 16
+
+export class FreeMap {
+  readonly #sizeBytes: number
+  readonly #bits: Uint8Array
+
+  constructor(sizeBytes: number) {
+    this.#sizeBytes = sizeBytes
+    this.#bits = new Uint8Array(Math.ceil(sizeBytes / frameSizeBytes) * (blocksPerFrame / 8))
+  }
+
+  /** The blocks that lie in these bytes whole may read as anything. */
+  free(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#sizeBytes)
+    // The last block of a disk may be shorter.
+    const endBlock = end === this.#sizeBytes ? Math.ceil(end / blockBytes) : Math.floor(end / blockBytes)
+    this.#set(Math.ceil(offset / blockBytes), endBlock, true)
+  }
+
+  /** Every block that these bytes touch is kept, whoever said otherwise. */
+  keep(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#sizeBytes)
+    if (end <= offset) return
+    this.#set(Math.floor(offset / blockBytes), Math.ceil(end / blockBytes), false)
+  }
+
+  isFree(block: number): boolean {
+    return (((this.#bits[block >> 3] ?? 0) >> (block & 7)) & 1) === 1
+  }
+
+  /** Bytes that may read as anything in a part of the disk that begins and ends with blocks. */
+  freeBytes(offset = 0, length = this.#sizeBytes): number {
+    let blocks = 0
+    const end = Math.min(offset + length, this.#sizeBytes)
+    for (let block = Math.floor(offset / blockBytes); block < end / blockBytes; block++) {
+      // Eight at a time where they are alike.
+      if ((block & 7) === 0 && (this.#bits[block >> 3] === 0 || this.#bits[block >> 3] === undefined)) block += 7
+      else if (this.isFree(block)) blocks++
+    }
+    return Math.min(blocks * blockBytes, length)
+  }
+
+  /**
+   * The runs of blocks of a frame of `rawBytes` bytes that are to be written: none when all is free, undefined when nothing is.
+   * At most `blockRunsMax`, the shortest gaps being filled up.
+   */
+  runsOf(frame: number, rawBytes: number): BlockRun[] | undefined {
+    const first = frame * blocksPerFrame
+    const blocks = Math.ceil(rawBytes / blockBytes)
+    const kept: { from: number; end: number }[] = []
+    for (let block = 0; block < blocks; block++) {
+      if (this.isFree(first + block)) continue
+      const last = kept.at(-1)
+      if (last?.end === block) last.end++
+      else kept.push({ from: block, end: block + 1 })
+    }
+    if (kept.length === 1 && kept[0]?.from === 0 && kept[0].end === blocks) return undefined
+    const gaps = kept.map((run, index) => ({ index, blocks: run.from - (kept[index - 1]?.end ?? 0) })).slice(1)
+    const wide = gaps.filter((gap) => gap.blocks >= gapBlocksMin).sort((a, b) => b.blocks - a.blocks)
+    const cuts = new Set(wide.slice(0, blockRunsMax - 1).map((gap) => gap.index))
+    const runs: { from: number; end: number }[] = []
+    for (const [index, run] of kept.entries()) {
+      const last = runs.at(-1)
+      if (last === undefined || cuts.has(index)) runs.push({ ...run })
+      else last.end = run.end
+    }
+    return runs.map(({ from, end }) => [from, end - from])
+  }
+
+  #set(from: number, end: number, isFree: boolean): void {
+    for (let block = from; block < end; ) {
+      if ((block & 7) === 0 && end - block >= 8) {
+        this.#bits.fill(isFree ? 0xff : 0, block >> 3, end >> 3)
+        block = end & ~7
+        // The shifts above are of 32 bits, and a disk has at most 2^30 blocks.
+        continue
+      }
+      const byte = this.#bits[block >> 3] ?? 0
+      this.#bits[block >> 3] = isFree ? byte | (1 << (block & 7)) : byte & ~(1 << (block & 7))
+      block++
+    }
+  }
+}

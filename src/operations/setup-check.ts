@@ -1,0 +1,69 @@
+// What a setup document cannot know of itself and the service can: whether its images and scripts exist, and whether
+// each image may lie where it is to lie.
+import { type Image, lookUpImage } from '../db/images.ts'
+import type { Db } from '../db/open.ts'
+import { findScript, type Script } from '../db/scripts.ts'
+import { Failure } from '../model/failure.ts'
+import { formatImageReference, parseImageReference } from '../model/image.ts'
+import { placesOf } from '../model/layout.ts'
+import { checkImages, type KnownImage, type KnownImages } from '../model/layout-fit.ts'
+import type { PostInstall } from '../model/post-install.ts'
+import type { Setup, SetupLines } from '../model/setup.ts'
+import { lackingOfNetwork } from '../model/setup-post-install.ts'
+import { readTemplate } from '../model/template.ts'
+
+/**
+ * Checks a document against what is stored now. Throws Failures `unknown-image`, `unknown-script` and `setup-invalid`, each
+ * with the line.
+ */
+export async function checkSetup(
+  db: Db,
+  { setup, lines }: { readonly setup: Setup; readonly lines: SetupLines },
+): Promise<void> {
+  const images = new Map<string, KnownImage>()
+  for (const { place, content } of placesOf(setup.layout)) {
+    const name = 'image' in content ? content.image : undefined
+    if (name === undefined) continue
+    const image = await lookUpImage(db, parseImageReference(name))
+    if (image === undefined) throw at(lines.get(place), 'unknown-image', `there is no image ${name}`)
+    images.set(name, knownImage(image))
+  }
+  const problem = checkImages(setup.layout, images)
+  if (problem !== undefined) throw at(lines.get(problem.place), 'setup-invalid', problem.sentence)
+  const { postInstall } = setup
+  if (postInstall === undefined) return
+  for (const { name, library, isTemplate } of postInstall.scripts) {
+    if (library === undefined) continue
+    const line = lines.get(`script ${name}`)
+    try {
+      const script = await findScript(db, library)
+      if (isTemplate) refuseTemplate(script, postInstall)
+    } catch (error) {
+      if (error instanceof Failure) throw at(line, error.code, error.message)
+      throw error
+    }
+  }
+}
+
+function at(line: number | undefined, code: Failure['code'], sentence: string): Failure {
+  return new Failure(code, `line ${line ?? 1}: ${sentence}`, { at: `line ${line ?? 1}` })
+}
+
+/** Throws Failure `setup-invalid` when a script of the library is no template that can be filled in. */
+export function refuseTemplate({ name, version, text }: Script, { network }: PostInstall): void {
+  const template = readTemplate(text)
+  const problem =
+    'problem' in template
+      ? `line ${template.line + 1} of it: ${template.problem}`
+      : lackingOfNetwork(template.words, network)
+  if (problem !== undefined) throw new Failure('setup-invalid', `script ${name}:${version} of the library: ${problem}`)
+}
+
+/** What the rows say of images; a row that does not tell the kind is passed over where the kind matters. */
+export function knownImages(images: readonly Image[]): KnownImages {
+  return new Map(images.map((image) => [formatImageReference(image), knownImage(image)]))
+}
+
+function knownImage(image: Image & { readonly kind?: string | null }): KnownImage {
+  return { sizeBytes: image.size_bytes, ...(image.kind == null ? {} : { kind: image.kind }) }
+}

@@ -1,0 +1,114 @@
+// Boot targets on real firmware: machines with two systems side by side on their disk boot the one that their boot record
+// says, or a profile from the network, switched by `hades boot set --reboot` through their controllers. The BIOS machine
+// begins with pxelinux, the longest way to a partition, and later with iPXE; the UEFI machine with GRUB. (docs/scout.md has the
+// other ways, which `scout/measure.ts` tries.)
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { addLabHosts, type Cluster, openCluster } from '../lab/cluster.ts'
+import { readLabConfig } from '../lab/config.ts'
+import { copyDemoKernel, makeTwoSystems, saidBy } from '../lab/two-systems.ts'
+import { until } from '../src/lib/until.ts'
+
+const config = readLabConfig(`
+network: hades-targets
+subnet: 10.80.0.0/24
+machines:
+  - { name: n05, firmware: bios, memory: 512, disks: [100MiB], address: 10.80.0.15, bmc: 10.80.0.105 }
+  - { name: n06, firmware: uefi, rom: none, memory: 512, disks: [100MiB], address: 10.80.0.16, bmc: 10.80.0.106 }
+`)
+
+let folder: string
+let cluster: Cluster
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hades-targets-'))
+  cluster = await openCluster(config, folder, { address: '10.80.0.1' })
+  await addLabHosts(cluster, (await readFile(cluster.lab.bmc.passwordFile, 'utf8')).trim())
+  await cluster.control.changeHost({ name: 'n05', loader: 'pxelinux' })
+  const [disk = ''] = cluster.lab.machines[0]?.diskFiles ?? []
+  await makeTwoSystems(disk)
+  await copyFile(disk, cluster.lab.machines[1]?.diskFiles[0] ?? '')
+  await putTinyProfile()
+})
+afterAll(async () => {
+  await cluster?.close()
+  if (folder) await rm(folder, { recursive: true, force: true })
+})
+
+/** A kernel with an initial RAM disk that only says what it was told. */
+async function putTinyProfile(): Promise<void> {
+  const files = join(cluster.dataFolder, 'netboot', 'tiny')
+  await mkdir(join(folder, 'initrd', 'bin'), { recursive: true })
+  await mkdir(files, { recursive: true })
+  await copyFile('/bin/busybox', join(folder, 'initrd/bin/busybox'))
+  const init = [
+    '#!/bin/busybox sh',
+    '/bin/busybox mkdir /proc',
+    '/bin/busybox mount -t proc proc /proc',
+    '/bin/busybox cat /proc/cmdline',
+    '/bin/busybox sleep 1',
+    '/bin/busybox poweroff -f',
+  ]
+  await writeFile(join(folder, 'initrd/init'), `${init.join('\n')}\n`, { mode: 0o755 })
+  const names = 'init\nbin\nbin/busybox\n'
+  const { stdout } = await execa('cpio', ['-o', '-H', 'newc'], {
+    cwd: join(folder, 'initrd'),
+    input: names,
+    encoding: 'buffer',
+  })
+  await writeFile(join(files, 'initrd'), stdout)
+  await copyDemoKernel(join(files, 'linux'))
+  const args = 'console=ttyS0,115200 quiet told=the.profile.tiny.by.{{host}}'
+  expect(await cluster.hades('profile', 'put', 'tiny', '--kernel', 'linux', '--initrd', 'initrd', '--args', args)).toBe(
+    0,
+  )
+}
+
+/** Waits until the console of a machine has said `text` for the `times`th time. */
+async function says(name: string, text: string, times = 1): Promise<void> {
+  const log = cluster.lab.machines.find((machine) => machine.name === name)?.consoleLog ?? ''
+  const isSaid = async () => (await readFile(log, 'latin1')).split(text).length > times
+  await until(`${name} to say ${text}`, isSaid, { timeoutMs: 120_000, everyMs: 200 })
+}
+
+const eventsOf = async (nodeset: string) =>
+  (await cluster.control.listEvents({ nodeset, limit: 10_000 })).events.map(({ kind, text }) => `${kind}: ${text}`)
+
+test('two machines boot a partition and a profile, each its own, and each is a row of the task', async () => {
+  const partition = cluster.hades('boot', 'set', 'n05', '--target', 'local:2', '--once', '--reboot')
+  const profile = cluster.hades('boot', 'set', 'n06', '--target', 'netboot:tiny', '--once', '--reboot')
+  expect(await Promise.all([partition, profile])).toEqual([0, 0])
+  await Promise.all([says('n05', saidBy(2)), says('n06', 'told=the.profile.tiny.by.n06')])
+  const { records } = await cluster.control.listBoot({})
+  expect(records).toMatchObject([
+    { host: 'n05', target: 'local:2', once: true, defaultTarget: 'local', askedAt: expect.any(String) },
+    { host: 'n06', target: 'netboot:tiny', once: true },
+  ])
+  expect(await eventsOf('n05')).toEqual(
+    expect.arrayContaining([
+      'boot-script: asked for its pxelinux script by TFTP: boots local:2',
+      'boot-script: asked for its grub script by TFTP: boots local:2',
+    ]),
+  )
+})
+
+test('what a profile says is refused to go while a boot record names it', async () => {
+  await expect(cluster.control.removeProfile({ name: 'tiny' })).rejects.toMatchObject({ code: 'in-use' })
+  await expect(cluster.control.putProfile({ name: 'tiny', kernel: '../x' })).rejects.toMatchObject({ at: 'kernel' })
+})
+
+test('one is pointed at the other system; the other at none, tells so, and follows its record when that is changed', async () => {
+  await cluster.control.changeHost({ name: 'n05', loader: 'auto' })
+  const rest = cluster.hades('boot', 'set', 'n05', '--target', 'local:1', '--reboot')
+  expect(await cluster.hades('boot', 'set', 'n06', '--target', 'local:9', '--reboot')).toBe(0)
+  await says('n06', 'no partition 9 of n06 has a system to boot')
+  const isTold = async () =>
+    (await eventsOf('n06')).some((line) => line.startsWith('boot-failed: could not boot local:9'))
+  await until('it to be told', isTold, { timeoutMs: 30_000 })
+  await cluster.control.setBoot({ nodeset: 'n06', target: 'local:1' })
+  await Promise.all([says('n05', saidBy(1)), says('n06', saidBy(1))])
+  expect(await rest).toBe(0)
+})
