@@ -50,8 +50,9 @@ function lawOf(folder: string, allowed: readonly string[]): OxlintOverride {
           patterns: [
             {
               group: [
-                ...forbidden.map((other) => `../${other}/*`),
-                ...(folder === 'main' ? [] : outside.map((other) => `../../${other}/**`)),
+                // From the folder itself, and from a folder inside it.
+                ...forbidden.flatMap((other) => [`../${other}/*`, `../../${other}/*`]),
+                ...(folder === 'main' ? [] : outside.flatMap((other) => [`../../${other}/**`, `../../../${other}/**`])),
               ],
               message: `src/${folder} may import only: ${allowed.join(', ') || 'nothing of ours'} (oxlint.config.ts)`,
             },

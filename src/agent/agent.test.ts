@@ -21,6 +21,7 @@ import { FakeService } from './fake-service.ts'
 import { lookAtMachine, type SeenDisk } from './inventory.ts'
 import { createLog } from './log.ts'
 import { headBytesMax } from './plan.ts'
+import { createDisk, putSystem } from './post-install/test-system.ts'
 import { attachLoop, ownFolder, publish, rawDisk, type TestImage } from './test-image.ts'
 
 let image: TestImage
@@ -47,6 +48,8 @@ function oneDisk(hints: DiskHint[]): Work['layout'] {
   return { disks: [{ name: 'system', hints, erase: 'none', partitions: [], content }], arrays: [], groups: [] }
 }
 
+const standardImage = () => image
+
 /** One machine with one disk larger than the image, its service and its origin. */
 async function createWorld(
   options: {
@@ -55,8 +58,10 @@ async function createWorld(
     redeploy?: Work['redeploy']
     engine?: 'aria2'
     holds?: Buffer
+    image?: TestImage
   } = {},
 ) {
+  const image = options.image ?? standardImage()
   const diskBytes = options.diskBytes ?? image.raw.length + 8 * 1024 * 1024
   const backing = join(folder, 'disk.raw')
   const loop = await attachLoop(backing, diskBytes, 512)
@@ -359,6 +364,42 @@ test('an image as large as the disk ends up on it byte for byte', async () => {
   const world = await createWorld({ diskBytes: image.raw.length })
   expect(await run(world)).toMatchObject({ kind: 'finished' })
   expect((await readFile(world.backing)).equals(image.raw)).toBe(true)
+})
+
+test('what is done after the image stands in the proof, and without a kernel to start the machine reboots', async () => {
+  const { place, close } = await createDisk(folder, [{ sizeMiB: 24, filesystem: 'ext4', fill: putSystem }])
+  await close()
+  const world = await createWorld({ image: await publish(await readFile(join(folder, `${place.name}.raw`))) })
+  const { work } = world.service.instructions
+  if (work === undefined) throw new Error('the world has no work')
+  const nothing = { network: { mode: 'keep' as const, dns: [] }, authorizedKeys: [], writeFstab: false, scripts: [] }
+  const identity = { hostname: 'n01.example', newMachineId: true, newHostKeys: false }
+  work.postInstall = { ...nothing, ...identity, growLast: true, installBootLoader: false }
+  work.finish = 'kexec'
+  expect(await run(world)).toEqual({ kind: 'finished', action: 'reboot' })
+  const [completed] = world.service.of('completeDeployment')
+  const actions = completed?.proof.actions.map(({ name, outcome }) => `${name} ${outcome}`)
+  expect(actions).toEqual(['grow done', 'root done', 'hostname done', 'machine-id done', 'network skipped'])
+  expect(completed?.proof.steps.map(({ step }) => step)).toContain('post-install')
+  const [failed] = world.service.of('reportEvent').filter(({ kind }) => kind === 'kexec-failed')
+  expect(failed?.text).toMatch(/^the machine reboots instead: there is no boot menu/)
+})
+
+test('an action that fails ends the deployment before its reboot, and names the action', async () => {
+  const world = await createWorld()
+  const { work } = world.service.instructions
+  if (work === undefined) throw new Error('the world has no work')
+  const nothing = { network: { mode: 'keep' as const, dns: [] }, authorizedKeys: [], writeFstab: false, scripts: [] }
+  const more = { hostname: 'n01', newMachineId: false, newHostKeys: false, growLast: false, installBootLoader: false }
+  work.postInstall = { ...nothing, ...more }
+  expect(await run(world)).toMatchObject({
+    kind: 'stays',
+    why: [expect.stringContaining('step post-install'), expect.anything(), expect.anything()],
+  })
+  const [reported] = world.service.of('reportFailure')
+  expect(reported).toMatchObject({ step: 'post-install', code: 'post-install-failed' })
+  expect(reported?.message.join(': ')).toMatch(/^post-install: root failed: no root of a Linux system was found: /)
+  expect(world.service.of('completeDeployment')).toEqual([])
 })
 
 test('a refused token is final: nothing is touched and the console says so', async () => {

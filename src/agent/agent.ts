@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Input, Output } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import type { Proof } from '../contract/types.ts'
+import type { Proof, ProofAction } from '../contract/types.ts'
 import type { ImageOrder, Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
@@ -13,7 +13,7 @@ import type { Manifest } from '../model/image.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
-import { mountAndInstall } from './boot-loader.ts'
+import { checkBootLoader, mountAndInstall } from './boot-loader.ts'
 import { Brought, sumCounts } from './bring.ts'
 import { findTwin } from './device-tree.ts'
 import { smaller } from './engine.ts'
@@ -24,6 +24,8 @@ import type { Log } from './log.ts'
 import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
 import { Origin, type OriginLimits } from './origin.ts'
 import { type Device, type Place, proofOfPlace, readLayout } from './place.ts'
+import { kexecOrReboot } from './post-install/kexec.ts'
+import { checkPostInstall, type PostInstallWork, postInstall } from './post-install/post-install.ts'
 import { type Prepared, prepare } from './prepare.ts'
 import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
 import { spillPlaces } from './spill-disk.ts'
@@ -90,8 +92,9 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const reporter = new Reporter(service, deployment, { log, limits: agent.reportLimits, everyMs, beganMs })
   const working = AbortSignal.any([signal, reporter.signal])
   try {
-    await deploy({ agent, service, deployment, reporter, sessionKey, look, work: instructions.work }, working)
-    return { kind: 'finished', action: instructions.work.finish }
+    const { work } = instructions
+    const action = await deploy({ agent, service, deployment, reporter, sessionKey, look, work }, working)
+    return { kind: 'finished', action }
   } catch (error) {
     signal.throwIfAborted()
     const disk = diskAfter[reporter.step]
@@ -136,8 +139,8 @@ type Deployment = {
   readonly work: Work
 }
 
-/** The steps in their order, each timed and reported. Throws the first one's Failure; the disk then does not boot. */
-async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void> {
+/** The steps in their order, each timed and reported, and how the machine is to end. Throws the first one's Failure. */
+async function deploy(deployment: Deployment, signal: AbortSignal): Promise<FinalAction> {
   const { agent, reporter, look, work } = deployment
   const { log } = agent
   if (look.problem !== undefined) {
@@ -149,7 +152,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
   const ingressBytesPerSecond = smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond)
   const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
   const brought: Brought[] = []
-  const actions: Proof['actions'] = []
+  const erased: ProofAction[] = []
   try {
     reporter.begin('disk')
     const manifests = new Map<string, Manifest>()
@@ -163,10 +166,13 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
       begin: (sizeBytes: number) => reporter.begin('erase', sizeBytes),
       progress: (doneBytes: number) => reporter.progress(doneBytes),
       erased: (disk: string, { text, seconds }: { readonly text: string; readonly seconds: number }) =>
-        void actions.push({ name: `erase ${disk}`, outcome: 'done', text, seconds }),
+        void erased.push({ name: `erase ${disk}`, outcome: 'done', text, seconds }),
     }
     const onLayout = () => reporter.begin('layout')
     const layout = readLayout(work.layout)
+    const after = postInstallWork(deployment)
+    if (after !== undefined) checkPostInstall(after, layout, () => undefined)
+    if (work.postInstall?.installBootLoader) checkBootLoader(layout, work.postInstall.root, look.inventory.firmware)
     const { approvedDisks: approved, redeploy } = work
     const preparation = { look, layout, approved, manifests, zeros, tell, onLayout, redeploy, onErase }
     const prepared = await prepare(preparation, signal)
@@ -178,12 +184,21 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<void
     const places = prepared.fileSystems.places()
     refuseTwins(brought, prepared)
     await makeBootable(deployment, brought, signal)
-    await installLoader(deployment, prepared, signal)
-    await share(deployment, brought, signal)
+    const { actions, sharing } = await finishSystem(deployment, { prepared, brought, after, tell }, signal)
+    await share(deployment, sharing, signal)
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, { brought, prepared }, signal)
-    const proof = proofOf(deployment, { places, brought, actions, documentBytes: origin.documentBytes, bootEntry })
+    const proof = proofOf(deployment, {
+      places,
+      brought,
+      documentBytes: origin.documentBytes,
+      bootEntry,
+      actions: [...erased, ...actions],
+    })
+    const by = { root: work.postInstall?.root, tell, log }
+    const action = work.finish === 'kexec' ? await kexecOrReboot(places, by, signal) : work.finish
     await complete(deployment, proof, signal)
+    return action
   } finally {
     for (const one of brought) await one.close()
     origin.close()
@@ -262,6 +277,27 @@ async function makeBootable(deployment: Deployment, brought: readonly Brought[],
   }
 }
 
+type Finishing = {
+  readonly prepared: Prepared
+  readonly brought: readonly Brought[]
+  readonly after: PostInstallWork | undefined
+  readonly tell: (kind: string, text: string) => Promise<unknown>
+}
+
+/** What makes the copy a system of its own, when the setup asks for it; and the sources that others may still take from. */
+async function finishSystem(
+  deployment: Deployment,
+  { prepared, brought, after, tell }: Finishing,
+  signal: AbortSignal,
+): Promise<{ actions: ProofAction[]; sharing: readonly Brought[] }> {
+  if (after === undefined) return { actions: [], sharing: brought }
+  deployment.reporter.begin('post-install')
+  const loader = await installLoader(deployment, prepared, signal)
+  const sharing = after.order.growLast ? await leaveSpillAreas(deployment, brought) : brought
+  const actions = await postInstall(after, prepared.fileSystems.places(), tell, signal)
+  return { actions: [...loader, ...actions], sharing }
+}
+
 /** A system that looks for its disks by name must find one: nothing else of this machine may have the image's names. */
 function refuseTwins(brought: readonly Brought[], { otherDisks }: Prepared): void {
   for (const { work, head } of brought) {
@@ -275,10 +311,13 @@ function refuseTwins(brought: readonly Brought[], { otherDisks }: Prepared): voi
 }
 
 /** For a system that brought none. */
-async function installLoader(deployment: Deployment, prepared: Prepared, signal: AbortSignal): Promise<void> {
-  const { reporter, look, work } = deployment
-  if (work.postInstall?.installBootLoader !== true) return
-  reporter.begin('post-install')
+async function installLoader(
+  { reporter, look, work }: Deployment,
+  prepared: Prepared,
+  signal: AbortSignal,
+): Promise<ProofAction[]> {
+  if (work.postInstall?.installBootLoader !== true) return []
+  const beganMs = performance.now()
   const [layout, places] = [readLayout(work.layout), prepared.fileSystems.places()]
   const { firmware } = look.inventory
   const done = await mountAndInstall(
@@ -286,6 +325,33 @@ async function installLoader(deployment: Deployment, prepared: Prepared, signal:
     signal,
   )
   await reporter.event('boot-loader', done)
+  const seconds = (performance.now() - beganMs) / 1000
+  return [{ name: 'boot-loader', outcome: 'done', text: done, seconds }]
+}
+
+function postInstallWork({ agent, deployment, look, work }: Deployment): PostInstallWork | undefined {
+  if (work.postInstall === undefined) return undefined
+  return {
+    order: work.postInstall,
+    host: work.host,
+    deployment,
+    interfaces: work.interfaces,
+    seenInterfaces: look.inventory.interfaces,
+    bootMac: agent.arguments.mac,
+  }
+}
+
+/** What grows may cover what lies on the disk for the other hosts: those sources end. Returns the others. */
+async function leaveSpillAreas({ reporter }: Deployment, brought: readonly Brought[]): Promise<readonly Brought[]> {
+  const left = brought.filter(({ source }) => source.counts().spilledBytes > 0)
+  for (const { source, work } of left) {
+    await source.close()
+    await reporter.event(
+      'share-ended',
+      `${work.place.name} grows over what it kept for other hosts: it is no source now`,
+    )
+  }
+  return brought.filter((one) => !left.includes(one))
 }
 
 /**
@@ -350,15 +416,13 @@ async function arrangeBoot(
 type Result = {
   readonly places: readonly Place[]
   readonly brought: readonly Brought[]
-  readonly actions: Proof['actions']
   readonly documentBytes: number
   readonly bootEntry: string | undefined
+  readonly actions: ProofAction[]
 }
 
-function proofOf(
-  { reporter, work }: Deployment,
-  { places, brought, actions, documentBytes, bootEntry }: Result,
-): Proof {
+function proofOf({ reporter, work }: Deployment, result: Result): Proof {
+  const { places, brought, documentBytes, bootEntry, actions } = result
   const [first] = work.images
   const disk = places.find((place) => place.disk !== undefined)?.disk
   if (first === undefined || disk === undefined) throw new Error('a deployment without an image or a disk')

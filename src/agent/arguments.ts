@@ -1,5 +1,5 @@
 // What the loader's script told the agent through the kernel's command line. Only `hades.` words are ours; stage 1 of
-// the scout reads some of its own (`hades.mac`) from the same place.
+// the scout reads some of its own from the same place.
 import { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
 
@@ -9,11 +9,13 @@ export type AgentArguments = {
   readonly host: string
   /** The one-time boot token. */
   readonly token: Secret
+  /** Of the interface that the machine booted from, where the loader said which. */
+  readonly mac?: string | undefined
 }
 
 /**
- * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN` out of a kernel command line; of a word given twice the
- * last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
+ * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=` where it is given, out of a kernel command
+ * line; of a word given twice the last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
  */
 export function parseArguments(commandLine: string): AgentArguments {
   const words = new Map<string, string>()
@@ -30,7 +32,9 @@ export function parseArguments(commandLine: string): AgentArguments {
       at: `hades.${name}`,
     })
   }
+  const mac = words.get('mac')
   return {
+    ...(mac !== undefined && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) ? { mac: mac.toLowerCase() } : {}),
     service: take('service', isHttpUrl, 'http://ADDRESS:PORT'),
     host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),
     token: new Secret(take('token', (value) => value !== '', 'of a boot token')),

@@ -2,8 +2,10 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { expect, test } from 'vitest'
-import { decideBootChange, parseBootOrder } from './boot-entry.ts'
+import { decideBootChange, findLoader, parseBootOrder } from './boot-entry.ts'
 import { findEfiSystemPartition, hasGpt } from './gpt.ts'
+import { TargetRoot } from './post-install/target-root.ts'
+import { put } from './post-install/test-system.ts'
 import { ownFolder } from './test-image.ts'
 
 const uuid = '8d2b1a3c-0f4e-4c55-9a77-0123456789ab'
@@ -17,7 +19,7 @@ const diskEntry = (number: string, guid = uuid, label = 'HaDeS disk') =>
   `Boot${number}* ${label}\tHD(2,GPT,${guid},0x1000,0x18000)/File(\\EFI\\BOOT\\BOOTX64.EFI)`
 const listing = (order: string, ...entries: string[]) =>
   ['BootCurrent: 0001', 'Timeout: 0 seconds', `BootOrder: ${order}`, ...entries, ''].join('\n')
-const decide = (text: string) => decideBootChange(parseBootOrder(text), esp, 'BOOTX64.EFI')
+const decide = (text: string) => decideBootChange(parseBootOrder(text), esp, '\\EFI\\BOOT\\BOOTX64.EFI')
 
 test('a firmware without an entry for the disk gets one', () => {
   expect(decide(listing('0001,0000', firmware, network))).toEqual({ create: true, remove: [], order: undefined })
@@ -53,6 +55,21 @@ test('entries of earlier deployments are removed, those of other people are not'
 
 test('a firmware with an empty order is understood', () => {
   expect(parseBootOrder('No BootOrder is set; firmware will attempt recovery\n')).toEqual({ order: [], entries: [] })
+})
+
+test('the loader of a distribution is started where the default one is missing, and none is told from both', async () => {
+  const own = await ownFolder()
+  try {
+    const tree = new TargetRoot(own.folder)
+    expect(await findLoader(tree, 'x64')).toBeUndefined()
+    await put(own.folder, { 'EFI/debian/grubx64.efi': '', 'EFI/debian/shimx64.efi': '', 'EFI/debian/BOOTX64.CSV': '' })
+    expect(await findLoader(tree, 'x64')).toBe('\\EFI\\debian\\shimx64.efi')
+    await put(own.folder, { 'EFI/boot/bootx64.efi': '' })
+    expect(await findLoader(tree, 'x64')).toBe('\\EFI\\boot\\bootx64.efi')
+    expect(await findLoader(tree, 'arm64')).toBeUndefined()
+  } finally {
+    await own.remove()
+  }
 })
 
 test('the system partition of a table that sgdisk wrote is found by its GUID', async () => {

@@ -7,13 +7,19 @@ import type { Log } from './log.ts'
 
 const commandTimeoutMs = 60_000
 
-/** How a machine is ended; `kexec` that could not be and `stay` are for the caller. */
-export type MachineEnd = Exclude<FinalAction, 'kexec' | 'stay'>
+/** How a machine is ended; of `kexec` the kernel has been loaded before. */
+export type MachineEnd = Exclude<FinalAction, 'stay'>
 
 /** Syncs and ends the machine. Resolves when that was asked for; the machine goes down at some moment after. */
 export async function endMachine(action: MachineEnd, log: Log): Promise<void> {
   const options = { timeout: commandTimeoutMs, stdin: 'ignore' } as const
   await execa('sync', [], options).catch((error: unknown) => log.failure('sync', error))
+  if (action === 'kexec') {
+    // Only returns when it failed.
+    const failed = await execa('kexec', ['--exec'], options).catch((error: unknown) => error)
+    log.failure('the loaded kernel does not start, the machine reboots', failed)
+    action = 'reboot'
+  }
   // -f asks the kernel without an init: the scout runs from RAM and has nothing to shut down in order. The kernel itself
   // quiets its devices first, which sysrq does not.
   await execa('busybox', [action, '-f'], options).catch(async (error: unknown) => {

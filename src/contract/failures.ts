@@ -62,6 +62,12 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
     'Make sure that it is the right disk; then deploy once with --accept-new-disk (acceptNewDisk).',
   ),
   'disk-error': receiver(502, 6, false, "Read the agent's log; test the disk, replace it."),
+  'post-install-failed': receiver(
+    422,
+    6,
+    false,
+    "The disk holds the images, read back, but the system on it is not finished: correct the setup's post-install or the image that the message names, and deploy again.",
+  ),
   'library-full': receiver(507, 6, false, 'Free space in the image library of the data folder.'),
   'origin-unreachable': receiver(504, 6, true, 'Check the network between the host and the origin.'),
   'origin-error': receiver(502, 6, true, "Read the origin's answer in the message; check the image library."),

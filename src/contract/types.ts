@@ -288,6 +288,7 @@ export const proofAction = Type.Object(
   { name: label, outcome: words(['done', 'skipped', 'failed']), text, seconds: Type.Number({ minimum: 0 }) },
   { title: 'ProofAction' },
 )
+export type ProofAction = Static<typeof proofAction>
 
 export const proof = Type.Object(
   {

@@ -77,11 +77,19 @@ test('a machine that boots again while its agent should work starts over at once
   })
 })
 
+test('a machine that is to stay in the scout is done with its proof, and the words say so', () => {
+  const decision = decide(facts({ state: 'rebooting' }), setup('<finish action="stay"/>'), start)
+  expect(decision).toMatchObject({ kind: 'done', why: expect.stringContaining('stays in the scout') })
+})
+
 test('done needs the new system to be observed', () => {
   const rebooting = { state: 'rebooting' } as const
   expect(decide(facts(rebooting), setup(), start)).toMatchObject({ kind: 'wait' })
-  expect(decide(facts({ ...rebooting, observed: true }), setup(), start)).toEqual({ kind: 'done' })
-  expect(decide(facts(rebooting), setup('<probe><none/></probe>'), start)).toEqual({ kind: 'done' })
+  expect(decide(facts({ ...rebooting, observed: true }), setup(), start)).toEqual({
+    kind: 'done',
+    why: 'the new system was observed',
+  })
+  expect(decide(facts(rebooting), setup('<probe><none/></probe>'), start)).toMatchObject({ kind: 'done' })
 })
 
 test('a machine that does not show its new system is booted from its disk once, then fails', () => {

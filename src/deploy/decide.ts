@@ -29,7 +29,7 @@ export type Decision =
   | { readonly kind: 'boot-again'; readonly why: string }
   /** The new system was not seen yet: boot device disk, power cycle, once. */
   | { readonly kind: 'nudge'; readonly why: string }
-  | { readonly kind: 'done' }
+  | { readonly kind: 'done'; readonly why: string }
   | { readonly kind: 'fail'; readonly code: FailureCode; readonly why: string }
   | { readonly kind: 'wait'; readonly untilMs: number; readonly waitingFor: string }
 
@@ -95,7 +95,11 @@ function decideDeploying(facts: DeploymentFacts, setup: Setup, now: number): Dec
 }
 
 function decideRebooting(facts: DeploymentFacts, setup: Setup, now: number): Decision {
-  if (facts.observed || setup.probe.kind === 'none') return { kind: 'done' }
+  if (setup.finish.action === 'stay') {
+    return { kind: 'done', why: 'the disk is proven; the machine stays in the scout, as its setup says' }
+  }
+  if (setup.probe.kind === 'none') return { kind: 'done', why: 'nobody looked for the new system' }
+  if (facts.observed) return { kind: 'done', why: 'the new system was observed' }
   const { probe, deadlines } = setup
   const what = probe.kind === 'tcp' ? `to answer on TCP port ${probe.port}` : 'to ask for its address by DHCP'
   const powersOff = setup.finish.action === 'poweroff'

@@ -161,6 +161,7 @@ async function isObserved(
   setup: Setup,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (setup.finish.action === 'stay') return false
   if (setup.finish.action === 'poweroff') {
     const { outcomes } = await power.getPower({ nodeset: row.host }, { signal })
     return outcomes[0]?.state === 'off'
@@ -200,12 +201,7 @@ async function perform(
     case 'nudge':
       return await nudge(context, row, { target: setup.finish.target, why: decision.why }, signal)
     case 'done':
-      await end(
-        context,
-        row,
-        'done',
-        setup.probe.kind === 'none' ? 'nobody looked for the new system' : 'the new system was observed',
-      )
+      await end(context, row, 'done', decision.why)
       return now()
     case 'fail':
       await end(context, row, 'failed', decision.why, { code: decision.code, message: [decision.why] })

@@ -46,7 +46,8 @@ async function main(): Promise<void> {
   const outcome = await runAgent(agent, stop.signal)
   if (outcome.kind === 'finished') {
     log.line(`the service has taken the proof: ${outcome.action}`)
-    if (outcome.action !== 'stay') await endMachine(outcome.action === 'kexec' ? 'reboot' : outcome.action, log)
+    if (outcome.action === 'stay') log.line('this machine stays in the scout, as its setup says')
+    else await endMachine(outcome.action, log)
   } else log.line(`this machine stays in the scout: ${outcome.why.join(': ')}`)
 }
 

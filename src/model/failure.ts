@@ -27,6 +27,7 @@ export const failureCodes = [
   'disk-ambiguous',
   'disk-changed',
   'disk-error',
+  'post-install-failed',
   'library-full',
   'origin-unreachable',
   'origin-error',

@@ -104,7 +104,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
         if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
         await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
         await approveProven(tx, row, { layout: setup.layout, proof }, now())
-        const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} now`
+        const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} from now on`
         await addEvent(tx, { source: 'agent', kind: 'completed', text, ...about(row) }, now())
         return true
       })
