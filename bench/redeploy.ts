@@ -19,6 +19,7 @@ import { reportLimits } from '../src/agent/report.ts'
 import { createClient } from '../src/client/client.ts'
 import { servicePort } from '../src/contract/service.ts'
 import type { Proof } from '../src/contract/types.ts'
+import type { Work } from '../src/contract/work-types.ts'
 import { importImage } from '../src/image/import.ts'
 import { imagePaths, openLibrary, readManifest } from '../src/image/library.ts'
 import { Secret } from '../src/lib/secret.ts'
@@ -181,34 +182,7 @@ async function deploy(
   const { stdout: device } = await execa('losetup', ['--find', '--show', '--direct-io=on', backing])
   const origin = new FakeOrigin({ '/manifest.json': image.manifest, '/image.zst': image.bytes })
   await origin.start()
-  const service = new FakeService({
-    deployment: 1,
-    host: 'n1',
-    interfaces: [],
-    layout: {
-      disks: [{ name: 'system', hints: [], erase: 'none', partitions: [], content: { kind: 'image', image: 'v2:1' } }],
-      arrays: [],
-      groups: [],
-    },
-    images: [
-      {
-        reference: 'v2:1',
-        digest: image.digest,
-        manifestUrl: origin.url('/manifest.json'),
-        imageUrl: origin.url('/image.zst'),
-        transfer: {
-          engine: 'http',
-          torrentUrl: '',
-          metalinkUrl: '',
-          announceUrl: '',
-          lingerSeconds: 0,
-          ingressBytesPerSecond: gigabit,
-        },
-      },
-    ],
-    redeploy: mode,
-    finish: 'reboot',
-  })
+  const service = new FakeService(workOf(image.digest, origin, mode))
   const ports = await servePorts({
     ports: [served(servicePort, service.handlers())],
     listen: [{ host: '127.0.0.1', port: 0 }],
@@ -248,6 +222,38 @@ async function deploy(
     await origin.kill()
     await execa('losetup', ['--detach', device])
     await rm(backing)
+  }
+}
+
+/** What the service would tell the agent. */
+function workOf(digest: string, origin: FakeOrigin, redeploy: RedeployMode): Work {
+  return {
+    deployment: 1,
+    host: 'n1',
+    interfaces: [],
+    layout: {
+      disks: [{ name: 'system', hints: [], erase: 'none', partitions: [], content: { kind: 'image', image: 'v2:1' } }],
+      arrays: [],
+      groups: [],
+    },
+    images: [
+      {
+        reference: 'v2:1',
+        digest,
+        manifestUrl: origin.url('/manifest.json'),
+        imageUrl: origin.url('/image.zst'),
+        transfer: {
+          engine: 'http',
+          torrentUrl: '',
+          metalinkUrl: '',
+          announceUrl: '',
+          lingerSeconds: 0,
+          ingressBytesPerSecond: gigabit,
+        },
+      },
+    ],
+    redeploy,
+    finish: 'reboot',
   }
 }
 

@@ -192,9 +192,10 @@ export class Brought {
   }
 
   async #pays(disk: OpenDisk, signal: AbortSignal): Promise<boolean> {
-    const { manifest, networkBytesPerSecond, reporter } = this.work
+    const { place, manifest, networkBytesPerSecond, reporter } = this.work
+    const rotational = place.disk?.rotational ?? false
     const sample = await sampleFrames({ disk, manifest, buffers: this.buffers }, signal)
-    const { isDifference, text } = judgeSample(manifest, sample, networkBytesPerSecond)
+    const { isDifference, text } = judgeSample(manifest, sample, { rotational, networkBytesPerSecond })
     await reporter.event('redeploy-decided', text)
     return isDifference
   }

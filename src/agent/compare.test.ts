@@ -92,13 +92,27 @@ test('a sample tells which part is there, of data frames beside the first', asyn
 
 test.each([
   // An NVMe disk behind a gigabit: reading costs little of what fetching does.
-  { name: 'a fast disk behind a slow network', there: 0.3, disk: 3000, network: 30, isDifference: true },
-  { name: 'hardly anything there', there: 0.05, disk: 500, network: 100, isDifference: false },
+  {
+    name: 'a fast disk behind a slow network',
+    there: 0.3,
+    disk: 3000,
+    network: 30,
+    rotational: false,
+    isDifference: true,
+  },
+  { name: 'hardly anything there', there: 0.05, disk: 500, network: 100, rotational: false, isDifference: false },
   // Read and write at one pace: all of it is read, and only data would be written.
-  { name: 'a disk slower than the network', there: 0.6, disk: 100, network: 1000, isDifference: false },
-])('comparing pays or not: $name', ({ there, disk, network, isDifference }) => {
+  {
+    name: 'a disk slower than the network',
+    there: 0.6,
+    disk: 100,
+    network: 1000,
+    rotational: true,
+    isDifference: false,
+  },
+])('comparing pays or not: $name', ({ there, disk, network, rotational, isDifference }) => {
   const sample = { frames: 64, there: Math.round(64 * there), bytesPerSecond: disk * 1e6 }
-  const decision = judgeSample(image.manifest, sample, network * 1e6)
+  const decision = judgeSample(image.manifest, sample, { rotational, networkBytesPerSecond: network * 1e6 })
   expect(decision.isDifference).toBe(isDifference)
   expect(decision.text).toMatch(new RegExp(`^${isDifference ? 'difference' : 'full'}: \\d+ of 64 sampled frames`))
 })

@@ -3,11 +3,15 @@
 import { randomInt } from 'node:crypto'
 import type { Manifest } from '../model/image.ts'
 import { type Comparing, isFrameThere } from './compare.ts'
+import { lanesOver, together } from './lanes.ts'
 import { filledBytes } from './plan.ts'
 
 /** So many frames tell the part that is there to a few percent; no more time is spent than this. */
 const sampledFramesMax = 64
 const sampleMsMax = 2000
+
+/** What is read at one rate, an SSD takes at about half of it for as long as a disk's worth of writing lasts. */
+const ssdWritePart = 0.5
 
 /** A network whose speed nobody knows is taken for one of a gigabit. */
 const networkBytesPerSecondDefault = 110_000_000
@@ -18,42 +22,51 @@ export type Sample = {
   readonly bytesPerSecond: number
 }
 
-/** Compares randomly chosen data frames, one after the other. Throws Failure `disk-error`. */
+/** Compares randomly chosen data frames, in as many lanes as a comparison of all has. Throws Failure `disk-error`. */
 export async function sampleFrames(work: Comparing, signal: AbortSignal): Promise<Sample> {
   const { manifest, buffers } = work
-  const [slot] = buffers.raw
-  if (slot === undefined) throw new Error('no lane has a buffer')
   // The first holds the partition table, which differs on every disk.
   const candidates = [...manifest.frames.keys()].filter(
     (number) => number > 0 && manifest.frames[number]?.class === 'data',
   )
   const beganMs = performance.now()
   let [frames, there, bytes] = [0, 0, 0]
-  while (candidates.length > 0 && frames < sampledFramesMax && performance.now() - beganMs < sampleMsMax) {
-    signal.throwIfAborted()
-    const at = randomInt(candidates.length)
-    const number = candidates[at] ?? 0
-    candidates[at] = candidates.at(-1) ?? 0
-    candidates.pop()
-    if (await isFrameThere(work, number, slot)) there += 1
+  const look = async (number: number, lane: number) => {
+    const slot = buffers.raw[lane]
+    if (slot === undefined) throw new Error(`no buffer for lane ${lane}`)
+    if (performance.now() - beganMs > sampleMsMax) return
+    const isThere = await isFrameThere(work, number, slot)
     frames += 1
+    there += Number(isThere)
     bytes += filledBytes(manifest, number)
   }
+  await together(signal, lanesOver(buffers.raw.length, draw(candidates, sampledFramesMax), look))
   const elapsedMs = Math.max(1, performance.now() - beganMs)
   return { frames, there, bytesPerSecond: (bytes * 1000) / elapsedMs }
 }
+
+/** So many of `numbers`, each at most once, in random order. */
+function draw(numbers: readonly number[], count: number): number[] {
+  const left = [...numbers]
+  const drawn: number[] = []
+  while (left.length > 0 && drawn.length < count) drawn.push(...left.splice(randomInt(left.length), 1))
+  return drawn
+}
+
+/** What is known of the way to the disk. */
+export type Speeds = { readonly rotational: boolean; readonly networkBytesPerSecond: number | undefined }
 
 export type Decision = { readonly isDifference: boolean; readonly text: string }
 
 /**
  * Comparing pays when the part that is there is larger than what reading costs of what a full deployment costs, which is the
- * slower one of fetching and writing. A disk is taken to write as fast as it reads. `networkBytesPerSecond` undefined:
- * nobody knows.
+ * slower one of fetching and writing. A rotating disk is taken to write as fast as it reads. `networkBytesPerSecond`
+ * undefined: nobody knows.
  */
 export function judgeSample(
   manifest: Manifest,
   { frames, there, bytesPerSecond }: Sample,
-  networkBytesPerSecond: number = networkBytesPerSecondDefault,
+  { rotational, networkBytesPerSecond = networkBytesPerSecondDefault }: Speeds,
 ): Decision {
   let [storedBytes, dataBytes, comparedBytes] = [0, 0, 0]
   manifest.frames.forEach((frame, number) => {
@@ -66,7 +79,7 @@ export function judgeSample(
   if (frames === 0) return { isDifference: false, text: 'full: the image has no frames to sample' }
   const readSeconds = comparedBytes / bytesPerSecond
   const fetchSeconds = storedBytes / networkBytesPerSecond
-  const writeSeconds = dataBytes / bytesPerSecond
+  const writeSeconds = dataBytes / (rotational ? bytesPerSecond : bytesPerSecond * ssdWritePart)
   const part = there / frames
   const breakEven = readSeconds / Math.max(fetchSeconds, writeSeconds)
   const isDifference = part > breakEven
