@@ -30,7 +30,7 @@ const commonModules =
 /** Our two images: for UEFI machines, and for BIOS machines that pxelinux and iPXE send on (`local:<partition>`). */
 const grubImages = [
   { format: 'x86_64-efi', modules: 'efinet all_video', file: 'grubx64.efi' },
-  { format: 'i386-pc-pxe', modules: 'pxe biosdisk all_video', file: 'grubpc.0' },
+  { format: 'i386-pc-pxe', modules: 'pxe biosdisk all_video linux16 drivemap', file: 'grubpc.0' },
 ] as const
 
 const { values } = parseArgs({

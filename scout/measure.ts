@@ -1,7 +1,7 @@
 // Boots one virtual machine from the network as a real one boots, through its firmware and a loader, and prints when it
 // reached each stage, in seconds since power-on. Everything runs in QEMU's user networking: no root, no bridge.
 //   node scout/measure.ts bios-ipxe | bios-grub | bios-pxelinux | uefi-grub | uefi-ipxe
-//     [--target scout|local|local:N|hold|netboot:NAME] [--profile FILE.json --files FOLDER] [--fs-uuid UUID] [--disk FILE]...
+//     [--target scout|local|local:N|hold|netboot:NAME] [--profile FILE.json --files FOLDER] [--fs-uuid UUID] [--part-uuid UUID] [--disk FILE]...
 //     [--until REGEXP] [--arg KERNEL-ARGUMENT]... [--memory 1024] [--timeout 120]
 import { spawn } from 'node:child_process'
 import { createReadStream, readFileSync } from 'node:fs'
@@ -40,6 +40,7 @@ const { values, positionals } = parseArgs({
     profile: { type: 'string' },
     files: { type: 'string' },
     'fs-uuid': { type: 'string' },
+    'part-uuid': { type: 'string' },
     disk: { type: 'string', multiple: true, default: [] },
     until: { type: 'string' },
     arg: { type: 'string', multiple: true, default: [] },
@@ -127,7 +128,13 @@ async function scriptOf(bootUrl: string, scoutArgs: readonly string[]): Promise<
         args: scoutArgs,
       }
     case 'partition':
-      return { ...common, target: 'partition', partition: target.partition, fsUuid: values['fs-uuid'] }
+      return {
+        ...common,
+        target: 'partition',
+        partition: target.partition,
+        fsUuid: values['fs-uuid'],
+        partUuid: values['part-uuid'],
+      }
     case 'netboot': {
       const profile = JSON.parse(await readFile(values.profile ?? usage(), 'utf8')) as NetbootProfile
       checkProfile(profile)

@@ -95,9 +95,15 @@ test('two machines boot a partition and a profile, each its own, and each is a r
   )
 })
 
-test('what a profile says is refused to go while a boot record names it', async () => {
+test('the scout itself makes a profile; one that a boot record names, or whose files are elsewhere, is refused', async () => {
+  const scout = { kernel: '/scout/vmlinuz', initrds: ['/scout/stage1.img'], arguments: '{{scoutArguments}}' }
+  await cluster.control.putProfile({ name: 'rescue', ...scout })
+  await cluster.control.removeProfile({ name: 'rescue' })
   await expect(cluster.control.removeProfile({ name: 'tiny' })).rejects.toMatchObject({ code: 'in-use' })
   await expect(cluster.control.putProfile({ name: 'tiny', kernel: '../x' })).rejects.toMatchObject({ at: 'kernel' })
+  await expect(cluster.control.putProfile({ name: 'tiny', kernel: '/scout/none' })).rejects.toMatchObject({
+    at: 'kernel',
+  })
 })
 
 test('one is pointed at the other system; the other at none, tells so, and follows its record when that is changed', async () => {

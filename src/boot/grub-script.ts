@@ -149,10 +149,10 @@ function partition({ partition, fsUuid, partUuid, host }: ScriptTo<'partition'>)
     '  boot_partition $found',
     'else',
     // Only devices that there are: asking for another is an error on the console.
-    '  for device in (*); do',
-    `    for place in ${numbered.join(' ')}; do`,
-    '      if [ "$device" = "($place)" ]; then boot_partition $place; fi',
-    '    done',
+    '  set devices=',
+    '  for device in (*); do set devices="$devices$device"; done',
+    `  for place in ${numbered.join(' ')}; do`,
+    '    if regexp "[(]$place[)]" "$devices"; then boot_partition $place; fi',
     '  done',
     'fi',
     `echo 'hades: no partition ${partition} of ${host.name} has a system to boot'`,
@@ -164,7 +164,7 @@ function byPartUuid(partUuid: string, partition: number): string[] {
   return [
     'if [ -z "$found" ]; then',
     '  for device in (*); do',
-    `    if regexp --set=1:place "^.(.*,gpt${partition}).$" "$device"; then`,
+    `    if regexp --set=1:place '^.(.*,gpt${partition}).$' "$device"; then`,
     '      probe --set=uuid --part-uuid $device',
     `      if [ "$uuid" = ${partUuid} ]; then set found=$place; fi`,
     '    fi',

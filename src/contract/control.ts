@@ -234,6 +234,7 @@ export const controlOperations = {
       'unknown-setup',
       'unknown-image',
       'unknown-script',
+      'unknown-profile',
       'no-power-method',
       'wrong-state',
       'setup-invalid',
@@ -249,7 +250,7 @@ export const controlOperations = {
     rest: { method: 'POST', path: '/rollouts/plan' },
     input: Type.Object(rolloutFields),
     output: Type.Object({ plan: rolloutPlan }),
-    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'unknown-script', 'setup-invalid'],
+    failures: ['unknown-host', 'unknown-setup', 'unknown-image', 'unknown-script', 'unknown-profile', 'setup-invalid'],
   }),
   getRollout: operation({
     summary: 'A rollout with the deployment of each host',

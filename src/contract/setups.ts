@@ -11,7 +11,7 @@ export const setupOperations = {
     rest: { method: 'POST', path: '/setups' },
     input: Type.Object({ xml: setupXml }),
     output: Type.Object({ setup: setupView }),
-    failures: ['setup-invalid', 'unknown-image', 'unknown-script'],
+    failures: ['setup-invalid', 'unknown-image', 'unknown-script', 'unknown-profile'],
   }),
   validateSetup: operation({
     summary: 'Checks a setup document, also against the images and scripts that there are, and stores nothing',
@@ -19,7 +19,7 @@ export const setupOperations = {
     rest: { method: 'POST', path: '/setups/validate' },
     input: Type.Object({ xml: setupXml }),
     output: Type.Object({ name: Type.String(), images: Type.Array(imageReference) }),
-    failures: ['setup-invalid', 'unknown-image', 'unknown-script'],
+    failures: ['setup-invalid', 'unknown-image', 'unknown-script', 'unknown-profile'],
   }),
   getSetup: operation({
     summary: 'The document of a setup, its newest version unless one is named',

@@ -110,3 +110,12 @@ test.each([
   expect(failure).toBeInstanceOf(Failure)
   expect(failure).toMatchObject({ code: 'setup-invalid', at: `line ${line}`, message: expect.stringMatching(message) })
 })
+
+test('a root that holds no system is told with the line of post-install', () => {
+  const xml = document(`<disk><table type="gpt">
+<partition number="1" type="linux" size="1GiB"><filesystem type="ext4" mount="/"/></partition>
+<partition number="2" type="linux"><image>debian:12</image></partition>
+</table></disk>
+<post-install root="system:1"><hostname/></post-install>`)
+  expect(() => parseSetup(xml)).toThrow('line 7: post-install names the root `system:1`, which is an empty file system')
+})

@@ -7,6 +7,7 @@ import type { BootTarget } from './boot.ts'
 import type { FinalAction } from './deployment.ts'
 import type { Layout, RedeployMode } from './layout.ts'
 import type { PostInstall } from './post-install.ts'
+import { problemOfPostInstall } from './post-install-rules.ts'
 import { attribute, child, durationMs, invalid } from './setup-element.ts'
 import { readLayout } from './setup-layout.ts'
 import { readPostInstall } from './setup-post-install.ts'
@@ -53,7 +54,7 @@ export const defaultDeadlines: SetupDeadlines = {
 /** The longest setup document that is read, in characters. */
 export const setupLengthMax = 262_144
 
-/** The lines of the document by what is there: a place of the layout, such as `system:2`, or `script NAME`. */
+/** The lines of the document by what is there: a place of the layout, such as `system:2`, `script NAME`, or `finish`. */
 export type SetupLines = ReadonlyMap<string, number>
 
 /**
@@ -116,13 +117,19 @@ function refuseDangerous(xml: string): void {
 
 function read(root: XmlElement, lines: Map<string, number>): Setup {
   const transfer = child(root, 'transfer')
+  const layout = readLayout(root, lines)
+  const element = child(root, 'post-install')
+  const postInstall = readPostInstall(element, lines)
+  // Of images nothing is known here; what they hold is for whoever has their manifests.
+  const problem = postInstall && problemOfPostInstall(postInstall, layout, () => undefined)
+  if (problem !== undefined) throw invalid(element?.line ?? root.line, problem)
   return {
     name: attribute(root, 'name') ?? '',
-    layout: readLayout(root, lines),
-    postInstall: readPostInstall(child(root, 'post-install'), lines),
+    layout,
+    postInstall,
     redeploy: ((transfer && attribute(transfer, 'redeploy')) ?? 'full') as RedeployMode,
     transfer: readTransfer(transfer),
-    finish: readFinish(child(root, 'finish')),
+    finish: readFinish(child(root, 'finish'), lines),
     probe: readProbe(child(root, 'probe')),
     deadlines: readDeadlines(child(root, 'deadlines')),
   }
@@ -151,7 +158,8 @@ function readTransfer(element: XmlElement | undefined): TransferPolicy {
   }
 }
 
-function readFinish(element: XmlElement | undefined): Setup['finish'] {
+function readFinish(element: XmlElement | undefined, lines: Map<string, number>): Setup['finish'] {
+  if (element) lines.set('finish', element.line)
   return {
     action: ((element && attribute(element, 'action')) ?? 'reboot') as FinalAction,
     target: ((element && attribute(element, 'target')) ?? 'local') as BootTarget,

@@ -113,7 +113,8 @@ test('hosts whose disks do not fit are refused together, each with what was seen
 })
 
 test('a disk that is too small, and firmware that may not start the setup, are known beforehand', async () => {
-  await put(`<disk><table type="mbr"><partition size="8GiB"><image>debian:12</image></partition></table></disk>`)
+  await nameImage(world, 'root', '12', 'partition')
+  await put(`<disk><table type="mbr"><partition size="8GiB"><image>root:12</image></partition></table></disk>`)
   await see('n1', vda)
   const [host] = (await plan()).hosts
   expect(host?.refusals).toMatchObject([

@@ -18,6 +18,7 @@ import { formatImageReference } from '../model/image.ts'
 import { imagesOf, type LayoutDisk } from '../model/layout.ts'
 import { checkImages, firmwareWarnings, type KnownImages, refuseDisk } from '../model/layout-fit.ts'
 import { parseSetup, type Setup } from '../model/setup.ts'
+import { refuseUnknownProfile } from './boot.ts'
 import { fillPostInstall } from './post-install.ts'
 import { knownImages, refuseTemplate } from './setup-check.ts'
 import { dateTime, failureReport } from './views.ts'
@@ -54,7 +55,7 @@ export type Plan = {
 
 /**
  * Plans a rollout. What is wrong with the order or the setup itself is thrown (Failures `bad-input`, `unknown-setup`,
- * `unknown-image`, `unknown-script`, `setup-invalid`), what is wrong with a host is in its plan.
+ * `unknown-image`, `unknown-script`, `unknown-profile`, `setup-invalid`), what is wrong with a host is in its plan.
  */
 export async function planRollout(
   { library, bootBase }: Pick<World, 'library' | 'bootBase'>,
@@ -65,6 +66,7 @@ export async function planRollout(
   const setup = parseSetup(stored.xml)
   const images: Image[] = []
   for (const reference of imagesOf(setup.layout)) images.push(await findImage(db, reference))
+  await refuseUnknownProfile(db, setup.finish.target, 'setup')
   const scripts = await scriptsFor(db, setup)
   const { known, warnings } = await withSectors(library, setup, images)
   const problem = checkImages(setup.layout, known)

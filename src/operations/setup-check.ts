@@ -1,5 +1,5 @@
-// What a setup document cannot know of itself and the service can: whether its images and scripts exist, and whether
-// each image may lie where it is to lie.
+// What a setup document cannot know of itself and the service can: whether its images, its scripts and the profile that
+// it boots exist, and whether each image may lie where it is to lie.
 import { type Image, lookUpImage } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { findScript, type Script } from '../db/scripts.ts'
@@ -11,10 +11,11 @@ import type { PostInstall } from '../model/post-install.ts'
 import type { Setup, SetupLines } from '../model/setup.ts'
 import { lackingOfNetwork } from '../model/setup-post-install.ts'
 import { readTemplate } from '../model/template.ts'
+import { refuseUnknownProfile } from './boot.ts'
 
 /**
- * Checks a document against what is stored now. Throws Failures `unknown-image`, `unknown-script` and `setup-invalid`, each
- * with the line.
+ * Checks a document against what is stored now. Throws Failures `unknown-image`, `unknown-script`, `unknown-profile` and
+ * `setup-invalid`, each with the line.
  */
 export async function checkSetup(
   db: Db,
@@ -30,18 +31,25 @@ export async function checkSetup(
   }
   const problem = checkImages(setup.layout, images)
   if (problem !== undefined) throw at(lines.get(problem.place), 'setup-invalid', problem.sentence)
+  await atLine(lines.get('finish'), () => refuseUnknownProfile(db, setup.finish.target, 'setup'))
   const { postInstall } = setup
   if (postInstall === undefined) return
   for (const { name, library, isTemplate } of postInstall.scripts) {
     if (library === undefined) continue
-    const line = lines.get(`script ${name}`)
-    try {
+    await atLine(lines.get(`script ${name}`), async () => {
       const script = await findScript(db, library)
       if (isTemplate) refuseTemplate(script, postInstall)
-    } catch (error) {
-      if (error instanceof Failure) throw at(line, error.code, error.message)
-      throw error
-    }
+    })
+  }
+}
+
+/** Does it; its Failure gets the line. */
+async function atLine(line: number | undefined, check: () => Promise<void>): Promise<void> {
+  try {
+    await check()
+  } catch (error) {
+    if (error instanceof Failure) throw at(line, error.code, error.message)
+    throw error
   }
 }
 

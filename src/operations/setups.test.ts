@@ -30,12 +30,36 @@ test('an image that there is not is refused with the line, whether the setup is 
   expect((await control.listSetups({}, admin)).setups).toEqual([])
 })
 
-test('an image that does not fit into its partition is refused with the line', async () => {
-  const table = '<disk><table type="gpt">\n<partition size="512MiB"><image>debian:12</image></partition></table></disk>'
-  await expect(control.putSetup({ xml: document(table) }, admin)).rejects.toMatchObject({
+test('an image that does not fit into its partition, by its size or its kind, is refused with the line', async () => {
+  await nameImage(world, 'root', '12', 'partition')
+  const put = (image: string, size: string) =>
+    control.putSetup(
+      {
+        xml: document(
+          `<disk><table type="gpt">\n<partition size="${size}"><image>${image}</image></partition></table></disk>`,
+        ),
+      },
+      admin,
+    )
+  await expect(put('root:12', '512MiB')).rejects.toMatchObject({
     code: 'setup-invalid',
     at: 'line 3',
-    message: expect.stringMatching(/`system:1`: image debian:12 has 1073741824 bytes, and the place has 536870912/),
+    message: expect.stringMatching(/`system:1`: image root:12 has 1073741824 bytes, and the place has 536870912/),
+  })
+  await expect(put('debian:12', '4GiB')).rejects.toMatchObject({
+    code: 'setup-invalid',
+    at: 'line 3',
+    message: expect.stringMatching(/`system:1`: image debian:12 is one of a whole disk/),
+  })
+  await put('root:12', '4GiB')
+})
+
+test('a profile to boot afterwards that there is not is refused with the line', async () => {
+  const xml = document(`${disk}\n<finish target="netboot:rescue"/>`)
+  await expect(control.putSetup({ xml }, admin)).rejects.toMatchObject({
+    code: 'unknown-profile',
+    at: 'line 3',
+    message: expect.stringMatching(/^line 3: .*rescue/),
   })
 })
 

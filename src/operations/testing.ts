@@ -9,6 +9,7 @@ import { openDatabase } from '../db/open.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
 import { SigningKey } from '../lib/signing.ts'
+import type { ImageKind } from '../model/image.ts'
 import { attemptToken } from '../model/token.ts'
 import type { World } from './world.ts'
 
@@ -46,11 +47,25 @@ export async function openTestWorld(): Promise<TestWorld> {
 }
 
 /** An image that is only a name: nothing is fetched in these tests. */
-export async function nameImage(world: World, name: string, version: string): Promise<string> {
+export async function nameImage(
+  world: World,
+  name: string,
+  version: string,
+  kind: ImageKind = 'disk',
+): Promise<string> {
   const digest = 'd'.repeat(64)
   await world.db
     .insertInto('images')
-    .values({ name, version, digest, size_bytes: 2 ** 30, data_bytes: 2 ** 29, stored_bytes: 2 ** 27, published_at: 0 })
+    .values({
+      name,
+      version,
+      kind,
+      digest,
+      size_bytes: 2 ** 30,
+      data_bytes: 2 ** 29,
+      stored_bytes: 2 ** 27,
+      published_at: 0,
+    })
     .execute()
   return digest
 }
