@@ -31,7 +31,7 @@ function announceOf(n: number, have: number, route: number | undefined): Announc
     numwant: 0,
     ipv6: undefined,
     key: undefined,
-    agent: { have, rate: 100_000_000, slow: [], lagMs: 0, route, isLeaving: false },
+    agent: { have, rate: 100_000_000, slow: [], lagMs: 0, route, isLeaving: false, isPartial: false },
   }
 }
 

@@ -332,6 +332,7 @@ class Simulation {
           lagMs: 0,
           route: node.routeVersion,
           isLeaving: false,
+          isPartial: false,
         },
       },
       {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
@@ -51,12 +51,22 @@ function oneDisk(hints: DiskHint[]): Work['layout'] {
 const standardImage = () => image
 
 /** One machine with one disk larger than the image, its service and its origin. */
-async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm; image?: TestImage } = {}) {
+async function createWorld(
+  options: {
+    diskBytes?: number
+    swarm?: TestSwarm
+    redeploy?: Work['redeploy']
+    engine?: 'aria2'
+    holds?: Buffer
+    image?: TestImage
+  } = {},
+) {
   const image = options.image ?? standardImage()
   const diskBytes = options.diskBytes ?? image.raw.length + 8 * 1024 * 1024
   const backing = join(folder, 'disk.raw')
   const loop = await attachLoop(backing, diskBytes, 512)
   closers.push(loop.detach)
+  if (options.holds !== undefined) await writeFile(loop.device, options.holds)
   const torrent = torrentOf(image.imageZst)
   const origin = new FakeOrigin({
     '/manifest.json': image.manifestBytes,
@@ -77,7 +87,7 @@ async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm; ima
         manifestUrl: origin.url('/manifest.json'),
         imageUrl: origin.url('/image.zst'),
         transfer: {
-          engine: options.swarm === undefined ? 'http' : 'swarm',
+          engine: options.engine ?? (options.swarm === undefined ? 'http' : 'swarm'),
           infoHash: torrent.infoHash,
           torrentUrl: origin.url('/image.torrent'),
           metalinkUrl: origin.url('/image.meta4'),
@@ -86,7 +96,7 @@ async function createWorld(options: { diskBytes?: number; swarm?: TestSwarm; ima
         },
       },
     ],
-    redeploy: 'full',
+    redeploy: options.redeploy ?? 'full',
     finish: 'reboot',
   })
   const { url, stop, start } = await serveService(service)
@@ -230,6 +240,108 @@ test('a host of a swarm passes the image on until the others have it, and tells 
   const shared = service.of('reportProgress').filter(({ step }) => step === 'share')
   expect(shared.some(({ transfer }) => (transfer?.toPeersBytes ?? 0) > 0)).toBe(true)
   expect(service.of('reportEvent').map(({ kind }) => kind)).toEqual(['disk-chosen', 'gpt-moved'])
+})
+
+/** The image as a host has it that runs it: one block of frame 2 is another, and frame 4 is not zero any more. */
+function imageInUse(): Buffer {
+  const used = Buffer.from(image.raw)
+  used.fill(0x5a, 2 * frameSizeBytes + 8192, 2 * frameSizeBytes + 12288)
+  used.fill(0x5a, 4 * frameSizeBytes, 4 * frameSizeBytes + 512)
+  return used
+}
+
+const isImage = async (world: World) => (await readFile(world.backing)).subarray(0, image.raw.length).equals(image.raw)
+
+test('by difference only what differs is fetched and written, and all of it is read back', async () => {
+  const world = await createWorld({
+    diskBytes: image.raw.length + 2 * frameSizeBytes,
+    redeploy: 'difference',
+    holds: imageInUse(),
+  })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const [completed] = world.service.of('completeDeployment')
+  const steps = ['inventory', 'disk', 'compare', 'transfer', 'verify', 'boot-block', 'finish']
+  expect(completed?.proof.steps.map(({ step }) => step)).toEqual(steps)
+  expect(completed?.proof).toMatchObject({
+    // The first MiB, which is withheld, and the block that differs.
+    bytesWritten: headBytesMax + 4096,
+    bytesZeroed: frameSizeBytes,
+    bytesKept: image.raw.length - headBytesMax - 4096 - frameSizeBytes,
+    bytesReadBack: image.raw.length - headBytesMax + frameSizeBytes,
+    transfer: { fromOriginBytes: image.manifest.frames[2]?.length, writtenBytes: storedDataBytes() },
+  })
+  expect(world.service.of('reportEvent').map(({ kind, text }) => `${kind}: ${text}`)[1]).toBe(
+    'compared: 4 of 6 frames are here already',
+  )
+  const disk = await readFile(world.backing)
+  expect(disk.subarray(1024, image.raw.length - 33 * 512).equals(image.raw.subarray(1024, -33 * 512))).toBe(true)
+  expect((await execa('sgdisk', ['--verify', world.backing])).stdout).toContain('No problems found')
+})
+
+test('by difference a disk as large as the image ends up as the image, its wiped end too', async () => {
+  const world = await createWorld({ diskBytes: image.raw.length, redeploy: 'difference', holds: imageInUse() })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  expect(await isImage(world)).toBe(true)
+  // What lies in the last MiB is wiped with it, and so is fetched.
+  const last = image.manifest.frames[5]?.length ?? 0
+  const [completed] = world.service.of('completeDeployment')
+  expect(completed?.proof.transfer?.fromOriginBytes).toBe((image.manifest.frames[2]?.length ?? 0) + last)
+})
+
+test('a host of a swarm that has most of the image gets only the pieces of the rest', async () => {
+  const swarm = await openSwarm(image.imageZst)
+  closers.push(swarm.close)
+  const world = await createWorld({ swarm, redeploy: 'difference', holds: imageInUse() })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const { pieceBytes } = torrentOf(image.imageZst).info
+  const [completed] = world.service.of('completeDeployment')
+  const differs = image.manifest.frames[2]?.length ?? 0
+  expect(completed?.proof.transfer).toMatchObject({ engine: 'swarm', writtenBytes: storedDataBytes() })
+  expect(completed?.proof.transfer?.receivedBytes).toBeGreaterThanOrEqual(differs)
+  expect(completed?.proof.transfer?.receivedBytes).toBeLessThan(differs + 2 * pieceBytes)
+})
+
+test('aria2 cannot leave pieces out: what differs comes by HTTP then, and that is told', async () => {
+  const world = await createWorld({ engine: 'aria2', redeploy: 'difference', holds: imageInUse() })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const fellBack = world.service.of('reportEvent').find(({ kind }) => kind === 'engine-fell-back')
+  expect(fellBack?.text).toBe(
+    'aria2 -> http: aria2 fetches an image whole: the frames that differ come by ranges from the origin',
+  )
+  const [completed] = world.service.of('completeDeployment')
+  expect(completed?.proof.transfer).toMatchObject({ fromOriginBytes: image.manifest.frames[2]?.length })
+})
+
+test('a disk that the setup erases is erased first, read, and not compared', async () => {
+  const world = await createWorld({ redeploy: 'difference', holds: imageInUse() })
+  const { work } = world.service.instructions
+  const layout = oneDisk([])
+  const disks = layout.disks.map((disk) => ({ ...disk, erase: 'discard' as const }))
+  if (work !== undefined) work.layout = { ...layout, disks }
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  const [completed] = world.service.of('completeDeployment')
+  const steps = ['inventory', 'disk', 'erase', 'transfer', 'verify', 'boot-block', 'finish']
+  expect(completed?.proof.steps.map(({ step }) => step)).toEqual(steps)
+  expect(completed?.proof.bytesKept).toBe(0)
+  expect(completed?.proof.actions).toMatchObject([
+    {
+      name: 'erase system',
+      outcome: 'done',
+      text: expect.stringMatching(/by discard: of (\d+) places.*\d+ read as zeros now/),
+    },
+  ])
+  const kinds = world.service.of('reportEvent').map(({ kind }) => kind)
+  expect(kinds).toEqual(['disk-chosen', 'erasing', 'erased', 'gpt-moved'])
+})
+
+test('auto samples the disk: rubbish is written over, and the reason is told', async () => {
+  const world = await createWorld({ diskBytes: image.raw.length, redeploy: 'auto' })
+  expect(await run(world)).toMatchObject({ kind: 'finished' })
+  expect(await isImage(world)).toBe(true)
+  const decided = world.service.of('reportEvent').find(({ kind }) => kind === 'redeploy-decided')
+  expect(decided?.text).toMatch(/^full: 0 of 3 sampled frames are here already/)
+  const [completed] = world.service.of('completeDeployment')
+  expect(completed?.proof).toMatchObject({ bytesWritten: 4 * frameSizeBytes, bytesKept: 0 })
 })
 
 test('a host whose swarm cannot begin tells so and is deployed by HTTP', async () => {

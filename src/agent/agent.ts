@@ -56,7 +56,7 @@ const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   disk: 'at most the beginning and the end of the disk were wiped',
   erase: 'the disk is being erased and does not boot',
   layout: 'the disk has a new partition table, or part of one, and does not boot',
-  compare: 'the disk holds what it held, and does not boot',
+  compare: 'nothing was written where the disk is compared',
   transfer: 'the disk does not boot, its first MiB is zero',
   verify: 'the disk does not boot, its first MiB is zero',
   'boot-block': 'the disk does not boot, its first MiB is zero',
@@ -152,6 +152,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
   const ingressBytesPerSecond = smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond)
   const origin = new Origin({ connections: lanes, limits: agent.originLimits, log, ingressBytesPerSecond })
   const brought: Brought[] = []
+  const erased: ProofAction[] = []
   try {
     reporter.begin('disk')
     const manifests = new Map<string, Manifest>()
@@ -161,13 +162,20 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
     const buffers = createBuffers(lanes)
     const { zeros } = buffers
     const tell = (kind: string, text: string) => reporter.event(kind, text)
+    const onErase = {
+      begin: (sizeBytes: number) => reporter.begin('erase', sizeBytes),
+      progress: (doneBytes: number) => reporter.progress(doneBytes),
+      erased: (disk: string, { text, seconds }: { readonly text: string; readonly seconds: number }) =>
+        void erased.push({ name: `erase ${disk}`, outcome: 'done', text, seconds }),
+    }
     const onLayout = () => reporter.begin('layout')
     const layout = readLayout(work.layout)
     const after = postInstallWork(deployment)
     if (after !== undefined) checkPostInstall(after, layout, () => undefined)
     if (work.postInstall?.installBootLoader) checkBootLoader(layout, work.postInstall.root, look.inventory.firmware)
-    const approved = work.approvedDisks
-    const prepared = await prepare({ look, layout, approved, manifests, zeros, tell, onLayout }, signal)
+    const { approvedDisks: approved, redeploy } = work
+    const preparation = { look, layout, approved, manifests, zeros, tell, onLayout, redeploy, onErase }
+    const prepared = await prepare(preparation, signal)
     reporter.countBy(() => sumCounts(brought))
     await together(signal, [
       (signal) => bringAll(deployment, { origin, lanes, buffers, manifests, prepared, brought }, signal),
@@ -180,7 +188,13 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
     await share(deployment, sharing, signal)
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, { brought, prepared }, signal)
-    const proof = proofOf(deployment, { places, brought, documentBytes: origin.documentBytes, bootEntry, actions })
+    const proof = proofOf(deployment, {
+      places,
+      brought,
+      documentBytes: origin.documentBytes,
+      bootEntry,
+      actions: [...erased, ...actions],
+    })
     const by = { root: work.postInstall?.root, tell, log }
     const action = work.finish === 'kexec' ? await kexecOrReboot(places, by, signal) : work.finish
     await complete(deployment, proof, signal)
@@ -231,12 +245,23 @@ async function bringAll(deployment: Deployment, images: Images, signal: AbortSig
       client: `HaDeS ${agent.version}`,
       log: agent.log,
       reporter,
+      redeploy: target.place.holds === 'nothing' ? 'full' : work.redeploy,
+      networkBytesPerSecond: networkRateOf(look, target.order.transfer),
       before: { doneBytes, totalBytes },
     })
     images.brought.push(one)
     await one.bring(signal)
     doneBytes += target.manifest.sizeBytes
   }
+}
+
+/** What the network can bring at most, as far as that is known: the fastest link, the caps. */
+function networkRateOf({ inventory }: Look, order: ImageOrder['transfer']): number | undefined {
+  const links = inventory.interfaces.flatMap(({ carrier, speedMbit }) =>
+    carrier && speedMbit ? [speedMbit * 125_000] : [],
+  )
+  const link = links.length === 0 ? undefined : Math.max(...links)
+  return smaller(smaller(order.ingressBytesPerSecond, order.siteIngressBytesPerSecond), link)
 }
 
 /** Everything is proven: now the first MiB of each image, and what makes the firmware start the disk. */
@@ -413,6 +438,7 @@ function proofOf({ reporter, work }: Deployment, result: Result): Proof {
     bytesFetched: counts.receivedBytes + documentBytes,
     bytesWritten: sum(({ bytesWritten }) => bytesWritten),
     bytesZeroed: sum(({ bytesZeroed }) => bytesZeroed),
+    bytesKept: sum(({ bytesKept }) => bytesKept),
     bytesReadBack: sum(({ bytesReadBack }) => bytesReadBack),
     transfer: counts,
     ...(bootEntry === undefined ? {} : { bootEntry }),

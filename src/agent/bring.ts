@@ -5,6 +5,8 @@ import type { ImageOrder } from '../contract/work-types.ts'
 import type { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
+import type { RedeployMode } from '../model/layout.ts'
+import { compareFrames } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import { openSource } from './engine.ts'
 import type { FileSystems } from './file-systems.ts'
@@ -13,12 +15,13 @@ import type { Log } from './log.ts'
 import type { Origin } from './origin.ts'
 import type { Place } from './place.ts'
 import { headBytesMax } from './plan.ts'
+import { judgeSample, sampleFrames } from './redeploy.ts'
 import type { Reporter } from './report.ts'
 import { addCounts, countsOfOrigin } from './source-counts.ts'
 import type { SpillPlace } from './spill-disk.ts'
 import { unpack } from './unpack.ts'
 import { readBack } from './verify.ts'
-import { type Buffers, inflate, type TransferProgress, transfer } from './write.ts'
+import { type Buffers, inflate, type TransferProgress, tailOf, transfer, wipe, wipeEnds } from './write.ts'
 
 export type Bringing = {
   readonly place: Place
@@ -37,6 +40,10 @@ export type Bringing = {
   readonly client: string
   readonly log: Log
   readonly reporter: Reporter
+  /** Whether what the place holds is compared first. */
+  readonly redeploy: RedeployMode
+  /** Undefined: nobody knows. */
+  readonly networkBytesPerSecond: number | undefined
   /** Disk bytes of the images before this one, and of all: a host has one progress. */
   readonly before: { readonly doneBytes: number; readonly totalBytes: number }
 }
@@ -48,7 +55,9 @@ export class Brought {
   readonly head: Buffer
   #progress: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
   #disk: OpenDisk | undefined
-  bytes = { bytesWritten: 0, bytesZeroed: 0, bytesReadBack: 0 }
+  /** Frames that the place held before anything was fetched; undefined: it was not compared. */
+  #kept: ReadonlySet<number> | undefined
+  bytes = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0, bytesReadBack: 0 }
 
   constructor(work: Bringing) {
     this.work = work
@@ -68,6 +77,7 @@ export class Brought {
       sessionKey: work.sessionKey,
       client: work.client,
       log,
+      isWanted: (number) => this.#kept?.has(number) !== true,
       onFellBack: (text) => work.reporter.event('engine-fell-back', text),
     })
   }
@@ -139,13 +149,13 @@ export class Brought {
       },
       signal,
     )
-    this.bytes = { bytesWritten: manifest.sizeBytes, bytesZeroed: 0, bytesReadBack }
+    this.bytes = { bytesWritten: manifest.sizeBytes, bytesZeroed: 0, bytesKept: 0, bytesReadBack }
   }
 
   async #write(signal: AbortSignal): Promise<void> {
     const { place, order, manifest, origin, log, reporter, before } = this.work
-    const { path, sectorBytes } = place.device
-    this.#disk = await openDisk(path, sectorBytes)
+    const { path } = place.device
+    await this.#open(signal)
     const { disk, buffers } = this
     if (!disk.isDirect) log.line(`${path} takes no direct I/O: what is read back may come from memory`)
     const onProgress = (progress: TransferProgress) => {
@@ -155,13 +165,49 @@ export class Brought {
     reporter.begin('transfer', before.totalBytes, before.doneBytes)
     const { imageUrl } = order
     const written = await transfer(
-      { source: this.source, origin, imageUrl, manifest, disk, buffers, log, onProgress },
+      { source: this.source, origin, imageUrl, manifest, disk, buffers, log, kept: this.#kept, onProgress },
       signal,
     )
     reporter.begin('verify', before.totalBytes, before.doneBytes)
     const onRead = (doneBytes: number) => reporter.progress(before.doneBytes + doneBytes)
     const bytesReadBack = await readBack({ disk, manifest, buffers, onProgress: onRead }, signal)
     this.bytes = { ...written, bytesReadBack }
+  }
+
+  /** Claims the place, finds what it holds already where that is wanted or pays, and wipes what still boots. */
+  async #open(signal: AbortSignal): Promise<void> {
+    const { place, redeploy } = this.work
+    const { device } = place
+    this.#disk = await openDisk(device.path, device.sectorBytes)
+    if (redeploy === 'full' || (redeploy === 'auto' && !(await this.#pays(this.#disk, signal)))) {
+      if (place.holds !== 'old') return
+      await this.#disk.close()
+      await wipe(device, this.buffers.zeros, signal)
+      this.#disk = await openDisk(device.path, device.sectorBytes)
+      return
+    }
+    this.#kept = await this.#compare(this.#disk, signal)
+    // Signatures elsewhere are not looked for: what is kept there is the image's own.
+    if (place.holds === 'old') await wipeEnds(this.#disk, device.sizeBytes, this.buffers.zeros)
+  }
+
+  async #pays(disk: OpenDisk, signal: AbortSignal): Promise<boolean> {
+    const { place, manifest, networkBytesPerSecond, reporter } = this.work
+    const rotational = place.disk?.rotational ?? false
+    const sample = await sampleFrames({ disk, manifest, buffers: this.buffers }, signal)
+    const { isDifference, text } = judgeSample(manifest, sample, { rotational, networkBytesPerSecond })
+    await reporter.event('redeploy-decided', text)
+    return isDifference
+  }
+
+  async #compare(disk: OpenDisk, signal: AbortSignal): Promise<ReadonlySet<number>> {
+    const { place, manifest, reporter, before } = this.work
+    reporter.begin('compare', before.totalBytes, before.doneBytes)
+    const onProgress = (doneBytes: number) => reporter.progress(before.doneBytes + doneBytes)
+    const untilBytes = place.holds === 'old' ? tailOf(place.device.sizeBytes) : Number.POSITIVE_INFINITY
+    const kept = await compareFrames({ disk, manifest, buffers: this.buffers, untilBytes, onProgress }, signal)
+    await reporter.event('compared', `${kept.size} of ${manifest.frames.length} frames are here already`)
+    return kept
   }
 
   async close(): Promise<void> {

@@ -4,12 +4,13 @@ import type { TransferOrder } from '../contract/types.ts'
 import type { Secret } from '../lib/secret.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
-import type { TransferEngine } from '../model/swarm.ts'
+import type { PieceGeometry, TransferEngine } from '../model/swarm.ts'
 import { parseTorrent, torrentBytesMax } from '../protocol/torrent.ts'
 import { startAria2 as startAria2Engine } from '../swarm/aria2.ts'
 import { joinSwarm } from '../swarm/swarm.ts'
 import { makeAria2Place } from './aria2-place.ts'
 import { FallbackFrames } from './fallback-frames.ts'
+import { piecesOfFrame } from './frame-assembly.ts'
 import type { FrameSource } from './frame-source.ts'
 import { HttpFrames } from './http-frames.ts'
 import type { Log } from './log.ts'
@@ -38,6 +39,8 @@ export type EngineWork = {
   /** As `HaDeS 0.1.0`. */
   readonly client: string
   readonly log: Log
+  /** Whether a frame is still to be brought; asked when frames are. All are unless given. */
+  readonly isWanted?: ((number: number) => boolean) | undefined
   /** The engine could not start or go on: why, in words. The plain one takes over when this has resolved. */
   readonly onFellBack: (text: string) => Promise<void>
 }
@@ -45,11 +48,13 @@ export type EngineWork = {
 /** The source of the frames. Nothing begins before they are asked for. */
 export function openSource(work: EngineWork): FrameSource {
   const { engine } = work.order
-  const plain = (isWanted?: (number: number) => boolean) => {
+  const { isWanted: isWantedAtAll = () => true } = work
+  const plain = (isMissing: (number: number) => boolean) => {
     const { origin, imageUrl, manifest, connections } = work
-    return new HttpFrames({ origin, imageUrl, manifest, connections, ...(isWanted === undefined ? {} : { isWanted }) })
+    const isWanted = (number: number) => isWantedAtAll(number) && isMissing(number)
+    return new HttpFrames({ origin, imageUrl, manifest, connections, isWanted })
   }
-  if (engine === 'http') return plain()
+  if (engine === 'http') return plain(() => true)
   return new FallbackFrames({
     engine,
     first: (signal) => starts[engine](work, signal),
@@ -69,6 +74,7 @@ async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameS
   try {
     const swarm = await joinSwarm({
       torrent,
+      wanted: wantedPieces(work, torrent.info),
       webSeeds: [work.imageUrl],
       tracker: { url: order.announceUrl, token },
       listen: work.listen,
@@ -86,6 +92,7 @@ async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameS
       engine: 'swarm',
       manifest,
       geometry: torrent.info,
+      isWanted: work.isWanted,
       onClosed: quietly(spill?.close, log),
     })
   } catch (error) {
@@ -94,8 +101,19 @@ async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameS
   }
 }
 
+/** The pieces of the frames that are to be brought; undefined: all of them, those that hold no frame too. */
+function wantedPieces({ manifest, isWanted = () => true }: EngineWork, geometry: PieceGeometry) {
+  const numbers = [...manifest.frames.keys()]
+  const isData = (number: number) => manifest.frames[number]?.class === 'data'
+  if (numbers.every((number) => !isData(number) || isWanted(number))) return undefined
+  return new Set(numbers.filter(isWanted).flatMap((number) => piecesOfFrame(manifest, number, geometry)))
+}
+
 async function startAria2(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
   const { order, manifest, log, sessionKey: token } = work
+  if (manifest.frames.some((frame, number) => frame.class === 'data' && work.isWanted?.(number) === false)) {
+    throw new Error('aria2 fetches an image whole: the frames that differ come by ranges from the origin')
+  }
   const { info, infoHash } = await fetchTorrent(work, signal)
   const place = await makeAria2Place(work)
   try {

@@ -13,7 +13,12 @@ export type FrameAssembly = {
   readonly written: (number: number) => readonly number[]
 }
 
-export function createFrameAssembly(manifest: Manifest, geometry: PieceGeometry): FrameAssembly {
+/** Frames that `isWanted` is false of are here by other means. */
+export function createFrameAssembly(
+  manifest: Manifest,
+  geometry: PieceGeometry,
+  isWanted: (number: number) => boolean = () => true,
+): FrameAssembly {
   const pieces = pieceCount(geometry)
   const isHere = new Uint8Array(pieces)
   /** The data frames that have a part in each piece, and how many of them are not written. */
@@ -23,13 +28,8 @@ export function createFrameAssembly(manifest: Manifest, geometry: PieceGeometry)
   const missingOf = new Uint32Array(manifest.frames.length)
   const isWritten = new Uint8Array(manifest.frames.length)
 
-  const piecesOf = (number: number): number[] => {
-    const frame = manifest.frames[number]
-    if (frame?.class !== 'data') return []
-    const first = Math.floor(frame.offset / geometry.pieceBytes)
-    const last = Math.floor((frame.offset + frame.length - 1) / geometry.pieceBytes)
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
-  }
+  const piecesOf = (number: number): readonly number[] =>
+    isWanted(number) ? piecesOfFrame(manifest, number, geometry) : []
   for (const number of manifest.frames.keys()) {
     const own = piecesOf(number)
     missingOf[number] = own.length
@@ -60,4 +60,13 @@ export function createFrameAssembly(manifest: Manifest, geometry: PieceGeometry)
       })
     },
   }
+}
+
+/** The pieces that a data frame lies in. */
+export function piecesOfFrame(manifest: Manifest, number: number, { pieceBytes }: PieceGeometry): readonly number[] {
+  const frame = manifest.frames[number]
+  if (frame?.class !== 'data') return []
+  const first = Math.floor(frame.offset / pieceBytes)
+  const last = Math.floor((frame.offset + frame.length - 1) / pieceBytes)
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index)
 }

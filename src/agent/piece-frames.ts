@@ -21,6 +21,8 @@ export class PieceFrames implements FrameSource {
       readonly engine: TransferEngine
       readonly manifest: Manifest
       readonly geometry: PieceGeometry
+      /** As of the engine's work. */
+      readonly isWanted?: ((number: number) => boolean) | undefined
       /** Closes what the supply stands on, after it. */
       readonly onClosed?: (() => Promise<void>) | undefined
     },
@@ -28,7 +30,7 @@ export class PieceFrames implements FrameSource {
     this.#supply = supply
     this.#engine = options.engine
     this.#manifest = options.manifest
-    this.#assembly = createFrameAssembly(options.manifest, options.geometry)
+    this.#assembly = createFrameAssembly(options.manifest, options.geometry, options.isWanted)
     this.#onClosed = options.onClosed
   }
 

@@ -20,6 +20,11 @@ export type Place = {
   readonly partitionUuid?: string | undefined
   /** Of the file system or swap area, once it is there. */
   readonly uuid?: string | undefined
+  /**
+   * Undefined: signatures are wiped, the rest is what was there. `old`: nothing was touched, and who writes wipes first;
+   * `nothing`: the disk was erased.
+   */
+  readonly holds?: 'old' | 'nothing' | undefined
 }
 
 /** The layout as the service sent it. Throws Failure `bad-input` when a field is missing that its kind needs. */

@@ -1,5 +1,5 @@
 // What to fetch and what to zero, worked out from the manifest before the first byte moves. Pure.
-import { rawBytesOf } from '../image/frames.ts'
+import { rawBytesOf, writtenRanges } from '../image/frames.ts'
 import type { Manifest } from '../model/image.ts'
 
 /**
@@ -43,6 +43,11 @@ export function planBatches(
   return batches
 }
 
+/** Bytes of the disk of one frame that the image says something of: all but its free blocks. */
+export function filledBytes(manifest: Manifest, number: number): number {
+  return writtenRanges(manifest, number).reduce((sum, { length }) => sum + length, 0)
+}
+
 /** Bytes of the disk in frames that may read as anything: nothing is done about them. */
 export function freeFrameBytes(manifest: Manifest): number {
   return manifest.frames.reduce(
@@ -53,12 +58,16 @@ export function freeFrameBytes(manifest: Manifest): number {
 
 /**
  * What of the disk must read as zeros: whole runs of zero frames, in disk order, cut at `zeroBytesMax` so that each is a
- * step to be seen and stopped.
+ * step to be seen and stopped. Frames of `kept` read so already.
  */
-export function planZeros(manifest: Manifest, zeroBytesMax: number): readonly Range[] {
+export function planZeros(
+  manifest: Manifest,
+  zeroBytesMax: number,
+  kept: ReadonlySet<number> = new Set(),
+): readonly Range[] {
   const zeros: { offset: number; length: number }[] = []
   manifest.frames.forEach((frame, number) => {
-    if (frame.class !== 'zero') return
+    if (frame.class !== 'zero' || kept.has(number)) return
     const offset = number * manifest.frameSizeBytes
     const length = rawBytesOf(manifest, number)
     const last = zeros.at(-1)

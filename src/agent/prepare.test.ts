@@ -52,7 +52,8 @@ async function prepareOn(disks: readonly TestDisk[], inside: string): Promise<Pr
   const inventory = { firmware: 'bios' as const, cpuModel: 'x', cpuCount: 1, memoryBytes: 1, disks: [], interfaces: [] }
   const look = { inventory, disks: disks.map(({ seen }) => seen) }
   const work = { look, layout, manifests: new Map([['a:1', image]]), zeros: zeros(), tell: async () => {} }
-  const prepared = await prepare({ ...work, onLayout: () => {} }, signal)
+  const onErase = { begin: () => {}, progress: () => {}, erased: () => {} }
+  const prepared = await prepare({ ...work, redeploy: 'full', onErase, onLayout: () => {} }, signal)
   await prepared.fileSystems.all()
   return prepared
 }

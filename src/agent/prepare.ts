@@ -7,11 +7,12 @@ import { type ApprovedDisk, checkIdentity } from '../model/approved-disk.ts'
 import { chooseDisks, describe } from '../model/choose-disk.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
-import { type Content, type Layout, type LayoutDisk, placesOf } from '../model/layout.ts'
+import { type Content, type Layout, type LayoutDisk, placesOf, type RedeployMode } from '../model/layout.ts'
 import { type DiskTable, type LayoutPlan, type PlanImage, type PlannedDisk, planLayout } from '../model/layout-plan.ts'
 import { makeArray, makeGroup, readGroups, stopHolder } from './composed-devices.ts'
 import { type DeviceTree, type FixedName, findTwin, holdersOf, readDeviceTrees } from './device-tree.ts'
 import { openDisk } from './disk.ts'
+import { eraseDisk } from './erase.ts'
 import { FileSystems } from './file-systems.ts'
 import type { EfiSystemPartition } from './gpt.ts'
 import type { Look, SeenDisk } from './inventory.ts'
@@ -30,10 +31,21 @@ export type Preparation = {
   readonly manifests: ReadonlyMap<string, Manifest>
   /** Stays zero. */
   readonly zeros: Buffer
+  /** Unless `full`, what lies where a whole-disk image goes is left for it to be compared with. */
+  readonly redeploy: RedeployMode
+  /** How an erase shows: `begin` when each begins, with the size of its disk. */
+  readonly onErase: ErasingReport
   /** A line for the timeline. */
   readonly tell: (kind: string, text: string) => Promise<unknown>
   /** Everything was checked: from here on disks are written. */
   readonly onLayout: () => void
+}
+
+export type ErasingReport = {
+  readonly begin: (sizeBytes: number) => void
+  readonly progress: (doneBytes: number) => void
+  /** `disk` as the setup names it. */
+  readonly erased: (disk: string, erasure: { readonly text: string; readonly seconds: number }) => void
 }
 
 export type Prepared = {
@@ -61,13 +73,22 @@ export async function prepare(work: Preparation, signal: AbortSignal): Promise<P
   const { plan, chosen } = checked
   for (const { disk } of plan.disks) {
     const seen = diskOf(chosen, disk.name)
-    const what = disk.content?.kind === 'keep' ? 'keeping it' : `for ${contentInWords(disk)}`
+    const what =
+      disk.content?.kind === 'keep' ? 'keeping it' : `for ${contentInWords(disk, isCompared(disk, work.redeploy))}`
     await work.tell('disk-chosen', `${describe(seen)} ${what}`)
   }
   signal.throwIfAborted()
   if (plan.disks.some(({ disk }) => disk.table !== undefined)) work.onLayout()
   const written = await write(work, checked, signal)
-  const places = placesOf(work.layout).map(({ place, content }) => toPlace(place, content, { ...written, chosen }))
+  const holds = new Map(
+    plan.disks.map(({ disk }) => {
+      const old = isCompared(disk, work.redeploy) ? ('old' as const) : undefined
+      return [disk.name, disk.erase === 'none' ? old : ('nothing' as const)]
+    }),
+  )
+  const places = placesOf(work.layout).map(({ place, content }) =>
+    toPlace(place, content, { ...written, chosen, holds }),
+  )
   const unused = new Map(plan.disks.map(({ disk, unused }) => [disk.name, unused]))
   const { otherDisks } = checked
   return { places, fileSystems: new FileSystems(places, signal), unused, esp: written.esp, otherDisks }
@@ -189,8 +210,13 @@ async function checkWritable(seen: SeenDisk, isHeld: boolean): Promise<void> {
   await disk.close()
 }
 
-function contentInWords({ content, partitions, table }: LayoutDisk): string {
-  if (content?.kind === 'image') return `${content.image}: wiping it`
+/** Whether what the disk holds stays until the image that it gets was compared with it. */
+function isCompared({ content, erase }: LayoutDisk, redeploy: RedeployMode): boolean {
+  return redeploy !== 'full' && erase === 'none' && content?.kind === 'image'
+}
+
+function contentInWords({ content, partitions, table }: LayoutDisk, isCompared: boolean): string {
+  if (content?.kind === 'image') return `${content.image}: ${isCompared ? 'looking what it holds' : 'wiping it'}`
   if (table === undefined) return `${content?.kind}: wiping it`
   return `${table === 'keep' ? 'its own table' : `a new ${table} table`} with ${partitions.length} partitions of the setup`
 }
@@ -220,9 +246,11 @@ async function write(work: Preparation, checked: Checked, signal: AbortSignal): 
   for (const planned of plan.disks) {
     const { name } = planned.disk
     const seen = diskOf(chosen, name)
+    await erase(work, planned.disk, seen, signal)
     if (planned.table === undefined) {
       devices.set(name, seen)
-      if (planned.disk.content?.kind !== 'keep') await wipe(seen, work.zeros, signal)
+      const stays = planned.disk.content?.kind === 'keep' || isCompared(planned.disk, work.redeploy)
+      if (!stays) await wipe(seen, work.zeros, signal)
       continue
     }
     for (const [number, device] of await writePartitions(work, { planned, seen }, signal)) {
@@ -246,6 +274,19 @@ async function write(work: Preparation, checked: Checked, signal: AbortSignal): 
     for (const [place, device] of made) devices.set(place, device)
   }
   return { devices, partitionUuids, esp }
+}
+
+/** Erases a disk of the setup that is to be erased, whatever comes onto it. */
+async function erase(
+  { zeros, tell, onErase }: Preparation,
+  { name, erase: method }: LayoutDisk,
+  seen: SeenDisk,
+  signal: AbortSignal,
+): Promise<void> {
+  if (method === 'none') return
+  onErase.begin(seen.sizeBytes)
+  const erasing = { disk: seen, method, zeros, tell, onProgress: onErase.progress }
+  onErase.erased(name, await eraseDisk(erasing, signal))
 }
 
 function membersIn(devices: Devices, names: readonly string[]): readonly Device[] {
@@ -298,16 +339,22 @@ async function wipeWhole(device: Device, zeros: Buffer, signal: AbortSignal): Pr
   await wipeDisk(device, [{ offset: 0, length: device.sizeBytes }], zeros, signal)
 }
 
-type Known = Written & { readonly chosen: ReadonlyMap<string, SeenDisk> }
+type Known = Written & {
+  readonly chosen: ReadonlyMap<string, SeenDisk>
+  /** By the names of disks. */
+  readonly holds: ReadonlyMap<string, Place['holds']>
+}
 
-function toPlace(name: string, content: Content, { devices, partitionUuids, chosen }: Known): Place {
+function toPlace(name: string, content: Content, { devices, partitionUuids, chosen, holds }: Known): Place {
   const device = devices.get(name)
   if (device === undefined) throw new Error(`place \`${name}\` has no device`)
   const [diskName = '', number] = name.split(':')
   const disk = chosen.get(diskName)
   if (disk === undefined) return { name, content, device }
-  if (number === undefined) return { name, content, device, disk }
+  const held = holds.get(diskName)
+  if (number === undefined) return { name, content, device, disk, holds: held }
   const partition = Number(number)
   const partitionUuid = partitionUuids.get(name)
-  return { name, content, device, disk, partition, ...(partitionUuid === undefined ? {} : { partitionUuid }) }
+  const common = { name, content, device, disk, partition, holds: held === 'nothing' ? held : undefined }
+  return { ...common, ...(partitionUuid === undefined ? {} : { partitionUuid }) }
 }

@@ -108,5 +108,7 @@ export async function attachLoop(
   await file.close()
   const options = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes)]
   const { stdout: device } = await execa('losetup', [...options, path])
+  // A device that was made read-only stays so, whatever file it is given next.
+  await execa('blockdev', ['--setrw', device])
   return { device, detach: async () => void (await execa('losetup', ['--detach', device])) }
 }

@@ -1,11 +1,12 @@
 // Reads back what was written and compares it with the manifest. With direct I/O it is the disk that answers; only what
 // came through here may be called done.
-import { isZero, rawBytesOf, sha256Of, writtenRanges } from '../image/frames.ts'
+import { isZero, rawBytesOf, sha256Of } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { OpenDisk } from './disk.ts'
 import { lanesOver, together } from './lanes.ts'
 import { freeFrameBytes, headBytesMax } from './plan.ts'
+import { readRanges } from './read-frame.ts'
 import type { Buffers } from './write.ts'
 
 /**
@@ -38,32 +39,6 @@ export async function readBack(
   }
   const filled = [...manifest.frames.keys()].filter((number) => manifest.frames[number]?.class !== 'free')
   await together(signal, lanesOver(buffers.raw.length, filled, check))
-  return readBytes
-}
-
-/**
- * Reads what of a frame was written to its place in `slot`, from byte `kept` on, and puts zeros between. Gives the bytes that
- * were read.
- */
-async function readRanges(
-  disk: OpenDisk,
-  manifest: Manifest,
-  number: number,
-  slot: Buffer,
-  kept: number,
-): Promise<number> {
-  let filled = kept
-  let readBytes = 0
-  for (const { offset, length } of writtenRanges(manifest, number)) {
-    const from = Math.max(offset, filled)
-    const end = offset + length
-    if (end <= from) continue
-    slot.fill(0, filled, from)
-    await disk.read(slot.subarray(from), end - from, number * manifest.frameSizeBytes + from)
-    readBytes += end - from
-    filled = end
-  }
-  slot.fill(0, filled, rawBytesOf(manifest, number))
   return readBytes
 }
 

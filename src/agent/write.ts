@@ -1,15 +1,16 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
 // until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
-import { inflateFrame, writtenRanges } from '../image/frames.ts'
+import { inflateFrame, rawBytesOf, writtenRanges } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
+import { differingRuns } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { corrupt, type Origin, refetchesMax } from './origin.ts'
-import { freeFrameBytes, headBytesMax, planZeros, type Range } from './plan.ts'
+import { filledBytes, freeFrameBytes, headBytesMax, planZeros, type Range } from './plan.ts'
 
 /** Zeros are a step of so much at most: to be seen and stopped. */
 const zeroBytesMax = 256 * 1024 * 1024
@@ -54,11 +55,7 @@ export async function wipe(
   let isBlockDevice: boolean
   try {
     isBlockDevice = opened.isBlockDevice
-    await opened.write(zeros, Math.min(headBytesMax, disk.sizeBytes), 0)
-    await opened.flush()
-    const tail = Math.min(tailBytesMax, disk.sizeBytes)
-    await opened.write(zeros, tail, disk.sizeBytes - tail)
-    await opened.flush()
+    await wipeEnds(opened, disk.sizeBytes, zeros)
   } finally {
     await opened.close()
   }
@@ -71,10 +68,29 @@ export async function wipe(
   })
 }
 
-export type TransferCounts = { readonly bytesWritten: number; readonly bytesZeroed: number }
+/** First and last MiB: the disk boots nothing from here on. Resolves when that is durable. */
+export async function wipeEnds(disk: OpenDisk, sizeBytes: number, zeros: Buffer): Promise<void> {
+  await disk.write(zeros, Math.min(headBytesMax, sizeBytes), 0)
+  await disk.flush()
+  const tail = Math.min(tailBytesMax, sizeBytes)
+  await disk.write(zeros, tail, sizeBytes - tail)
+  await disk.flush()
+}
+
+/** Where the wiped end of a disk begins. */
+export function tailOf(sizeBytes: number): number {
+  return Math.max(0, sizeBytes - tailBytesMax)
+}
+
+export type TransferCounts = {
+  readonly bytesWritten: number
+  readonly bytesZeroed: number
+  /** Bytes of disk that were there already. */
+  readonly bytesKept: number
+}
 
 export type TransferProgress = {
-  /** Bytes of disk that are written or zeroed, or need neither because nothing of the image is there. */
+  /** Bytes of disk that are written or zeroed, or need neither: they were there, or are free. */
   readonly doneBytes: number
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
@@ -92,19 +108,29 @@ export type Transfer = {
   readonly disk: OpenDisk
   readonly buffers: Buffers
   readonly log: Log
+  /** Frames that are there already; undefined: the place was not compared, and all is written that comes. */
+  readonly kept?: ReadonlySet<number> | undefined
   readonly onProgress: (progress: TransferProgress) => void
 }
 
 /**
  * Takes every data frame from the source in the order of arrival, checks, inflates and writes it, but for its free blocks;
- * zeroes every zero frame beside; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * zeroes every zero frame beside; leaves out what is there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
  * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
-  const { source, manifest, disk, buffers, onProgress } = work
-  const counts = { bytesWritten: 0, bytesZeroed: 0 }
+  const { source, manifest, disk, buffers, kept = new Set(), onProgress } = work
+  const counts = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0 }
   let doneBytes = freeFrameBytes(manifest)
   let writtenBytes = 0
+  for (const number of kept) {
+    // The head of the first was wiped, and is written in the end.
+    const head = number === 0 ? Math.min(rawBytesOf(manifest, 0), headBytesMax) : 0
+    counts.bytesWritten += head
+    counts.bytesKept += Math.max(0, filledBytes(manifest, number) - head)
+    doneBytes += rawBytesOf(manifest, number)
+    writtenBytes += storedBytesOf(manifest, number)
+  }
   let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
@@ -129,17 +155,17 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
       return bytes
     }
     const raw = await inflate(work, frame, refetch, signal)
-    raw.copy(slot)
-    const bytes = await writeFrame(work, frame.number, slot)
+    const bytes = await writeFrame(work, frame.number, { raw, slot })
     source.written(frame.number)
-    counts.bytesWritten += bytes
+    counts.bytesWritten += bytes.written
+    counts.bytesKept += bytes.kept
     doneBytes += raw.length
-    writtenBytes += manifest.frames[frame.number]?.length ?? 0
+    writtenBytes += storedBytesOf(manifest, frame.number)
     signal.throwIfAborted()
     await durability.flushWhenDue(tell())
   }
   await together(signal, [
-    ...lanesOver(1, planZeros(manifest, zeroBytesMax), zero),
+    ...lanesOver(1, planZeros(manifest, zeroBytesMax, kept), zero),
     ...lanesOverArrivals(buffers.raw.length, (signal) => source.frames(signal), bring),
   ])
   await durability.flush(tell())
@@ -198,20 +224,39 @@ export async function inflate(
   }
 }
 
+/** Bytes of image.zst of a data frame. */
+function storedBytesOf(manifest: Manifest, number: number): number {
+  const frame = manifest.frames[number]
+  return frame?.class === 'data' ? frame.length : 0
+}
+
 /**
- * Writes what of the frame in `slot` is to be written, but keeps what belongs to the head of the disk in `buffers.head`.
- * Gives the bytes of both.
+ * Writes what of the frame is to be written, but keeps what belongs to the head of the disk in `buffers.head`. Where the place
+ * was compared, only blocks that differ are written. Gives the bytes written, the head's too, and those that were there.
  */
-async function writeFrame({ disk, buffers, manifest }: Transfer, number: number, slot: Buffer): Promise<number> {
-  const kept = number === 0 ? Math.min(manifest.sizeBytes, headBytesMax) : 0
-  slot.copy(buffers.head, 0, 0, kept)
-  let bytes = kept
+async function writeFrame(
+  { disk, buffers, manifest, kept: compared }: Transfer,
+  number: number,
+  { raw, slot }: { readonly raw: Buffer; readonly slot: Buffer },
+): Promise<{ readonly written: number; readonly kept: number }> {
+  const place = number * manifest.frameSizeBytes
+  const head = number === 0 ? Math.min(raw.length, headBytesMax) : 0
+  raw.copy(buffers.head, 0, 0, head)
+  let [written, kept] = [head, 0]
   for (const { offset, length } of writtenRanges(manifest, number)) {
-    const from = Math.max(offset, kept)
+    const from = Math.max(offset, head)
     const rest = offset + length - from
     if (rest <= 0) continue
-    await disk.write(slot.subarray(from), rest, number * manifest.frameSizeBytes + from)
-    bytes += rest
+    const part = slot.subarray(from)
+    const wanted = raw.subarray(from, from + rest)
+    if (compared !== undefined) await disk.read(part, rest, place + from)
+    const runs = compared === undefined ? [{ offset: 0, length: rest }] : differingRuns(wanted, part)
+    wanted.copy(part)
+    for (const run of runs) {
+      await disk.write(part.subarray(run.offset), run.length, place + from + run.offset)
+      written += run.length
+    }
+    kept += rest - runs.reduce((sum, run) => sum + run.length, 0)
   }
-  return bytes
+  return { written, kept }
 }

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander'
 import { failureMeanings } from '../contract/failures.ts'
 import type { DeploymentView, RolloutView } from '../contract/types.ts'
 import { isActive } from '../model/deployment.ts'
+import { type RedeployMode, redeployModes } from '../model/layout.ts'
 import { type TransferEngine, transferEngines } from '../model/swarm.ts'
 import { looks } from './looks.ts'
 import { type LimitOptions, limitsInput, withLimits } from './options.ts'
@@ -20,6 +21,7 @@ const lookEveryMs = 500
 type DeployOptions = LimitOptions & {
   readonly setup?: string
   readonly engine?: TransferEngine
+  readonly redeploy?: RedeployMode
   readonly max?: string
   readonly plan?: boolean
   readonly acceptNewDisk?: boolean
@@ -42,6 +44,12 @@ function addDeployCommand(program: Command, open: OpenSession): void {
         transferEngines,
       ),
     )
+    .addOption(
+      new Option(
+        '--redeploy <mode>',
+        "compare what the disks hold first, and fetch and write the rest; the setup's word when not given",
+      ).choices(redeployModes),
+    )
   withLimits(deploy, 'all that one host sends to others, such as 50M', 'all that one host receives of the image')
     .option('--max <count>', 'refuse when the nodeset has more hosts than this')
     .option('--plan', 'only show what would be done to which disk, and what would keep it from starting')
@@ -50,7 +58,7 @@ function addDeployCommand(program: Command, open: OpenSession): void {
     .option('--no-wait', 'start it and return at once')
     .action(async (nodeset: string, options: DeployOptions, command: Command) => {
       const session = open(command)
-      const { setup, engine, max, acceptNewDisk, ignoreInventory } = options
+      const { setup, engine, redeploy, max, acceptNewDisk, ignoreInventory } = options
       const order = {
         nodeset,
         ...(setup === undefined ? {} : { setup }),
@@ -62,6 +70,7 @@ function addDeployCommand(program: Command, open: OpenSession): void {
       const { rollout } = await session.control.startRollout({
         ...order,
         ...(engine === undefined ? {} : { engine }),
+        ...(redeploy === undefined ? {} : { redeploy }),
         ...limitsInput(options),
       })
       if (options.wait) await watch(session, rollout.id)
@@ -223,7 +232,7 @@ function report(rollout: RolloutView): string {
       const disk = [proof.diskPath, size(proof.diskSizeBytes), proof.diskSerial && `serial ${proof.diskSerial}`]
       lines.push(
         `  steps    ${proof.steps.map(({ step, seconds }) => `${step} ${duration(seconds)}`).join(' · ')}`,
-        `  bytes    ${size(proof.bytesFetched)} fetched · ${size(proof.bytesWritten)} written · ${size(proof.bytesZeroed)} zeroed · ${size(proof.bytesReadBack)} read back and equal`,
+        `  bytes    ${size(proof.bytesFetched)} fetched · ${size(proof.bytesWritten)} written · ${size(proof.bytesZeroed)} zeroed · ${proof.bytesKept ? `${size(proof.bytesKept)} kept · ` : ''}${size(proof.bytesReadBack)} read back and equal`,
         `  disk     ${plain(disk.filter(Boolean).join(', '))}`,
       )
     }

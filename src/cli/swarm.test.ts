@@ -30,6 +30,7 @@ const swarm: SwarmView = {
   setup: 'debian:1',
   startedAt: new Date(began).toISOString(),
   engine: 'swarm',
+  redeploy: 'full',
   lingerSeconds: 60,
   egressBytesPerSecond: 100 * MiB,
   images: [],

@@ -21,6 +21,7 @@ import {
   nodeset,
   powerMethod,
   rateLimit,
+  redeployMode,
   rollout,
   setupReference,
   task,
@@ -223,6 +224,7 @@ export const controlOperations = {
     input: Type.Object({
       ...rolloutFields,
       engine: Type.Optional(transferEngine),
+      redeploy: Type.Optional(redeployMode),
       egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
       ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
     }),

@@ -6,7 +6,7 @@ import { type BootTarget, bootTargetForms, bootTargetPattern } from '../model/bo
 import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
-import { contentKinds } from '../model/layout.ts'
+import { contentKinds, redeployModes } from '../model/layout.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
 import { rebootStates } from '../model/reboot.ts'
 import { transferEngines } from '../model/swarm.ts'
@@ -300,6 +300,7 @@ export const proof = Type.Object(
     bytesFetched: bytes,
     bytesWritten: bytes,
     bytesZeroed: bytes,
+    bytesKept: Type.Optional(Type.Integer({ ...bytes, description: 'Bytes of disk that were there already' })),
     bytesReadBack: bytes,
     bootEntry: Type.Optional(label),
     steps: Type.Array(stepTime, { maxItems: 64 }),
@@ -339,9 +340,13 @@ export const deployment = Type.Object(
 )
 export type DeploymentView = Static<typeof deployment>
 
+/** Whether what a disk holds is compared first. */
+export const redeployMode = words(redeployModes, { title: 'RedeployMode' })
+
 /** How a rollout's hosts get the image: the setup's word, unless the order of the rollout said otherwise. */
 export const transferPolicy = {
   engine: transferEngine,
+  redeploy: redeployMode,
   egressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host sends to peers')),
   ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
   lingerSeconds: Type.Integer({ minimum: 0, description: 'The longest that a host stays as a source when it is done' }),

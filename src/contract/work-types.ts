@@ -1,7 +1,6 @@
 // What the service tells the agent to do: the layout of the host's disks with the images, and what comes after.
 import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
-import { redeployModes } from '../model/layout.ts'
 import { layout, postInstall } from './layout-types.ts'
 import {
   approvedDisk,
@@ -10,6 +9,7 @@ import {
   imageReference,
   label,
   networkInterface,
+  redeployMode,
   sha256,
   transferOrder,
   words,
@@ -35,7 +35,7 @@ export const work = Type.Object(
     interfaces: Type.Array(networkInterface, { maxItems: 32, description: "What HaDeS knows of the host's addresses" }),
     layout,
     images: Type.Array(imageOrder, { minItems: 1, maxItems: 64, description: 'Every image of the layout, once' }),
-    redeploy: words(redeployModes),
+    redeploy: redeployMode,
     postInstall: Type.Optional(postInstall),
     approvedDisks: Type.Optional(
       Type.Array(approvedDisk, {

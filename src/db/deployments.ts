@@ -3,6 +3,7 @@
 import type { Selectable } from 'kysely'
 import { activeStates, type DeploymentState, type DeploymentStep, isActive } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
+import type { RedeployMode } from '../model/layout.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
 import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
@@ -32,12 +33,12 @@ export async function addRollout(
     readonly setupId: number
     readonly images: readonly [RolloutImage, ...RolloutImage[]]
     readonly hostIds: readonly number[]
-    readonly policy: TransferPolicy
+    readonly policy: TransferPolicy & { readonly redeploy?: RedeployMode | undefined }
     readonly acceptNewDisk?: boolean | undefined
   },
   now: number,
 ): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
-  const { engine, egressBytesPerSecond, ingressBytesPerSecond, lingerSeconds } = rollout.policy
+  const { engine, egressBytesPerSecond, ingressBytesPerSecond, lingerSeconds, redeploy } = rollout.policy
   const row = await db
     .insertInto('rollouts')
     .values({
@@ -47,6 +48,7 @@ export async function addRollout(
       egress_bytes_per_second: egressBytesPerSecond ?? null,
       ingress_bytes_per_second: ingressBytesPerSecond ?? null,
       linger_seconds: lingerSeconds,
+      redeploy: redeploy ?? null,
       accept_new_disk: rollout.acceptNewDisk ? 1 : 0,
     })
     .executeTakeFirstOrThrow()

@@ -87,6 +87,7 @@ test('a database of the first release comes forward with all that is in it, and 
       egress_bytes_per_second: null,
       ingress_bytes_per_second: null,
       linger_seconds: null,
+      redeploy: null,
       accept_new_disk: null,
     })
     expect(await bootByMac(db, '52:54:00:00:00:01')).toMatchObject({

@@ -5,6 +5,7 @@ import type { BootTarget } from '../model/boot.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
 import type { ImageKind } from '../model/image.ts'
+import type { RedeployMode } from '../model/layout.ts'
 import type { RebootState } from '../model/reboot.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
@@ -136,6 +137,7 @@ export type RolloutRow = {
   egress_bytes_per_second: number | null
   ingress_bytes_per_second: number | null
   linger_seconds: number | null
+  redeploy: RedeployMode | null
   /** 1: its hosts may overwrite disks that no deployment has proven before. */
   accept_new_disk: number | null
 }

@@ -211,7 +211,7 @@ async function startRollout(
   const [first, ...more] = images
   invariant(first, 'a setup names an image')
   const hostIds = hosts.map((host) => host.id)
-  const policy = { ...plan.setup.transfer, ...overriding }
+  const policy = { ...plan.setup.transfer, redeploy: plan.setup.redeploy, ...overriding }
   const { rolloutId, deployments } = await addRollout(
     tx,
     { setupId: stored.id, images: [first, ...more], hostIds, policy, acceptNewDisk },

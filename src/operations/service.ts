@@ -286,7 +286,7 @@ async function instructionsFor(
     interfaces: interfaces.map(({ mac, ip }) => ({ mac, ...present({ ip }) })),
     layout: layoutView(setup.layout),
     images,
-    redeploy: setup.redeploy,
+    redeploy: (await findRollout(db, row.rollout_id)).redeploy ?? setup.redeploy,
     ...present({ postInstall, approvedDisks: approved?.map((disk) => present(disk)) }),
     finish: setup.finish.action,
   }

@@ -43,6 +43,7 @@ async function roll(count: number, policy: { engine?: 'swarm' | 'http'; egressBy
   }
   const { rollout } = await control.startRollout({ nodeset: '*', setup: 'demo', ...policy }, admin)
   const orders = []
+  const redeploys = []
   for (const { id, host } of rollout.deployments) {
     const token = await armDeployment(world, id)
     const agent = `11111111-1111-4111-8111-00000000000${id}`
@@ -50,8 +51,9 @@ async function roll(count: number, policy: { engine?: 'swarm' | 'http'; egressBy
     const { sessionKey, instructions } = await service.registerHost(input, bearer(token))
     agents.push({ deployment: id, caller: bearer(sessionKey) })
     orders.push(instructions.work?.images[0]?.transfer)
+    redeploys.push(instructions.work?.redeploy)
   }
-  return { rollout, orders }
+  return { rollout, orders, redeploys }
 }
 
 /** Gives debian:12 bytes, so that it has a torrent; its digest. */
@@ -93,6 +95,15 @@ test('the policy is the setup’s, and what the rollout says otherwise', async (
     ingressBytesPerSecond: 1_000_000,
     lingerSeconds: 60,
   })
+})
+
+test('whether disks are compared first is the setup’s word, unless the rollout says otherwise', async () => {
+  await control.putSetup({ xml: setupXml('<transfer redeploy="auto"/>') }, admin)
+  const { rollout, redeploys } = await roll(1)
+  expect([rollout.redeploy, redeploys]).toEqual(['auto', ['auto']])
+  await control.cancelRollout({ rollout: rollout.id }, admin)
+  const again = await control.startRollout({ nodeset: 'n1', setup: 'demo', redeploy: 'difference' }, admin)
+  expect(again.rollout.redeploy).toBe('difference')
 })
 
 test('by HTTP there is nothing to share: no info-hash, no lingering', async () => {

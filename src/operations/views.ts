@@ -52,6 +52,7 @@ export function present<T extends object>(object: T): { [K in keyof T]: Exclude<
 export function policyView(rollout: Rollout) {
   return {
     engine: rollout.engine ?? ('http' as const),
+    redeploy: rollout.redeploy ?? ('full' as const),
     lingerSeconds: rollout.linger_seconds ?? 0,
     ...limitsView(rollout),
   }

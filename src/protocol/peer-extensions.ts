@@ -1,13 +1,14 @@
 // What peers tell each other in extended messages (BEP 10): the handshake that names the extensions each understands, and
 // lt_donthave (BEP 54). `hades` is ours: who names it is an agent of ours, and is never choked by another; its messages say
-// which pieces the sender holds by now, in runs: many HAVEs in one.
+// which pieces the sender holds by now, in runs: many HAVEs in one; those of `hades_never`, in the same form, which ones it will
+// never hold, because it needs only a part.
 import { type BencodeDictionary, decodeBencode, encodeBencode, isDictionary } from './bencode.ts'
 
 /** The id of the handshake in an extended message. */
 export const extensionHandshakeId = 0
 
 /** What we understand, and the ids under which others send it to us. */
-export const ourExtensions = { hades: 1, lt_donthave: 2 } as const
+export const ourExtensions = { hades: 1, lt_donthave: 2, hades_never: 3 } as const
 
 export type ExtensionHandshake = {
   /** The name of each extension the other understands and the id under which it wants it. */
@@ -60,7 +61,7 @@ export function decodeDontHave(payload: Buffer): number {
   return payload.readUInt32BE(0)
 }
 
-/** Payload of a `hades` message: for each run of pieces its first and its length, four bytes each. At least one piece. */
+/** Payload of a `hades` or `hades_never` message: for each run of pieces its first and its length, four bytes each. At least one piece. */
 export function encodeRuns(pieces: readonly number[]): Buffer {
   const runs: { first: number; count: number }[] = []
   for (const piece of [...new Set(pieces)].sort((a, b) => a - b)) {
@@ -76,7 +77,7 @@ export function encodeRuns(pieces: readonly number[]): Buffer {
   return bytes
 }
 
-/** The pieces of a `hades` message. Throws an Error for runs outside of a torrent of so many, or more than it has. */
+/** The pieces of such a message. Throws an Error for runs outside of a torrent of so many, or more than it has. */
 export function decodeRuns(payload: Buffer, pieces: number): number[] {
   if (payload.length % 8 !== 0) throw new Error(`a hades message has eight bytes a run, this one ${payload.length}`)
   const found: number[] = []

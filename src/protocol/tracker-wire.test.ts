@@ -28,6 +28,7 @@ const announces: fc.Arbitrary<Announce> = fc.record({
       lagMs: count,
       route: fc.option(count, { nil: undefined }),
       isLeaving: fc.boolean(),
+      isPartial: fc.boolean(),
     }),
     { nil: undefined },
   ),

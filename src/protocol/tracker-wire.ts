@@ -40,6 +40,8 @@ export type AgentReport = {
   /** The version of the route that is in use; the same one is not sent again. */
   readonly route: number | undefined
   readonly isLeaving: boolean
+  /** It needs only some of the pieces, and will never have the others. */
+  readonly isPartial: boolean
 }
 
 /** The longest query that is read; an announce with all of `slowMax` needs 1,200. */
@@ -174,6 +176,7 @@ class Parameters {
       lagMs: this.number('lag') ?? 0,
       route: this.number('route'),
       isLeaving: this.flag('leaving'),
+      isPartial: this.flag('partial'),
     }
   }
 }
@@ -212,6 +215,7 @@ export function formatAnnounce(announce: Announce): string {
     ['lag', agent && Math.round(agent.lagMs)],
     ['route', agent?.route],
     ['leaving', agent?.isLeaving ? 1 : undefined],
+    ['partial', agent?.isPartial ? 1 : undefined],
   ]
   return pairs.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])).join('&')
 }

@@ -42,6 +42,7 @@ function join(name: string, url: string, options: Partial<TrackerClientOptions> 
     slow: [],
     lagMs: 0,
     isLeaving: false,
+    isPartial: false,
     uploaded: 0,
     downloaded: 0,
     left: 100,

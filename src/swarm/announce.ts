@@ -24,9 +24,11 @@ export type AgentStatus = {
   /** How far writing is behind receiving. */
   readonly lagMs: number
   readonly isLeaving: boolean
+  /** It needs only some of the pieces. */
+  readonly isPartial: boolean
   readonly uploaded: number
   readonly downloaded: number
-  /** Bytes that are missing. */
+  /** Bytes that are missing of what it needs. */
   readonly left: number
 }
 

@@ -64,6 +64,7 @@ export type TestSwarm = {
   readonly closed: Closing[]
   readonly refused: number[]
   readonly had: number[]
+  readonly never: number[]
   readonly dropped: number[]
   /** Puts pieces into the store as they come and tells all peers; true unless a test wants otherwise. */
   keepsPieces: boolean
@@ -89,6 +90,7 @@ export function testSwarm(
     closed: [],
     refused: [],
     had: [],
+    never: [],
     dropped: [],
     keepsPieces: true,
     onHave: undefined,
@@ -118,6 +120,7 @@ export function testSwarm(
           world.had.push(...all)
           world.onHave?.(asPeer(source), all)
         },
+        onNever: (_, pieces) => world.never.push(...pieces),
         onDontHave: (_, piece) => world.dropped.push(piece),
         onClosed: (source, reason) => {
           const peer = asPeer(source)

@@ -18,6 +18,8 @@ export type UploadLink = {
   readonly egress: () => RateLimit | undefined
   readonly uploads: Uploads
   isInterested(): boolean
+  /** We do not have the piece and never shall. */
+  isNever(piece: number): boolean
   reject(block: Block): void
   sendChoke(isChoked: boolean): void
 }
@@ -91,7 +93,7 @@ export class PeerUpload implements StrangerUpload {
     else if (reader.has(block.piece)) {
       this.#ready.set(this.#offset(block), block)
       this.serve()
-    } else if (isAgent) this.#park(block)
+    } else if (isAgent && !this.#link.isNever(block.piece)) this.#park(block)
     else this.#reject(block)
   }
 

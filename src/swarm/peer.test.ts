@@ -133,6 +133,20 @@ test('pieces that are dropped are told, and refused to who asked for them', asyn
   await closeAll(listener, seed, leech)
 })
 
+test('an agent that needs a part says what it will never have, and refuses it', async () => {
+  const { seed, leech } = pair(4 * mib, mib)
+  for (const piece of [0, 2]) seed.store.pieces.delete(piece)
+  const part = { ...seed, swarm: { ...seed.swarm, never: new Set([0]) } }
+  const { listener, peer } = await connected(leech, part)
+  await until('that is heard', () => leech.never.length === 1, soon)
+  expect(leech.never).toEqual([0])
+  // Piece 2 is parked: it may come yet.
+  peer.request([0, 2])
+  await until('it is refused', () => leech.refused.length === 1, soon)
+  expect(leech.refused).toEqual([0])
+  await closeAll(listener, part, leech)
+})
+
 test('more requests than an agent may park are refused', async () => {
   const { seed, leech, pieces } = pair(1100 * 16 * 1024, 16 * 1024)
   seed.store.pieces.clear()

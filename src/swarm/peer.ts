@@ -29,6 +29,8 @@ import type { Uploads } from './upload.ts'
 export type PeerEvents = PieceSourceEvents & {
   /** A peer has introduced itself; its kind is known. The first event of each peer, and `onClosed` is the last. */
   readonly onReady: (peer: Peer) => void
+  /** An agent that needs a part only says which pieces it will never hold. */
+  readonly onNever: (peer: Peer, pieces: readonly number[]) => void
 }
 
 export type PeerDirection = 'incoming' | 'outgoing'
@@ -49,6 +51,8 @@ export type PeerSwarm = {
   readonly peerId: Buffer
   readonly geometry: PieceGeometry
   readonly reader: PieceReader
+  /** Pieces that we shall never hold: agents are told so, and who asks for one is refused. */
+  readonly never?: ReadonlySet<number> | undefined
   readonly events: PeerEvents
   readonly uploads: Uploads
   /** What we call ourselves, as in `HaDeS 0.1.0`. */
@@ -94,6 +98,7 @@ export class Peer implements PieceSource {
   #isAgent = false
   #client = ''
   #dontHaveId: number | undefined
+  #neverId: number | undefined
   #runsId: number | undefined
   #requestsMax = Number.POSITIVE_INFINITY
   #held: Buffer
@@ -293,11 +298,16 @@ export class Peer implements PieceSource {
       egress: () => egress?.(this.id),
       uploads,
       isInterested: () => this.#isInterested,
+      isNever: (piece) => this.#swarm.never?.has(piece) === true,
       reject: (block) => this.#link.send({ ...block, kind: 'reject' }),
       sendChoke: (isChoked) => this.#link.send({ kind: isChoked ? 'choke' : 'unchoke' }),
     })
     // What every client understands, though agents do not go by it.
     if (this.#isAgent) this.#link.send({ kind: 'unchoke' })
+    const { never } = this.#swarm
+    if (never !== undefined && never.size > 0 && this.#neverId !== undefined) {
+      this.#link.send({ kind: 'extended', id: this.#neverId, payload: encodeRuns([...never]) })
+    }
     this.#settled()
     events.onReady(this)
     this.#toldHave = []
@@ -397,11 +407,15 @@ export class Peer implements PieceSource {
     if (id === ourExtensions.hades) {
       for (const piece of decodeRuns(payload, pieceCount(this.#swarm.geometry))) this.#onHeld(piece)
     }
+    if (id === ourExtensions.hades_never && this.#phase === 'ready') {
+      this.#swarm.events.onNever(this, decodeRuns(payload, pieceCount(this.#swarm.geometry)))
+    }
     // A later handshake may switch extensions on and off; who is an agent stays one.
     if (id !== extensionHandshakeId) return
     const { extensions, client, requestsMax } = decodeExtensionHandshake(payload)
     this.#dontHaveId = extensions.get('lt_donthave')
     this.#runsId = extensions.get('hades')
+    this.#neverId = extensions.get('hades_never')
     if (this.#phase !== 'introducing') return
     this.#client = client
     this.#isAgent = extensions.has('hades') && this.#isFast

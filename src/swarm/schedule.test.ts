@@ -331,3 +331,89 @@ test('in every world of failing sources the image is complete in the end, as lon
     { numRuns: 300 },
   )
 })
+
+describe('when only some pieces are needed', () => {
+  const wanted = new Set([...range(10, 14), ...range(500, 504)])
+  const partOf = (line: readonly string[]) => {
+    const schedule = new Schedule(geometry, { wanted })
+    schedule.addSource(web, 'web-seed', 0)
+    for (const id of line) schedule.addSource(id, 'agent', 0)
+    schedule.setRoute(route([line]), 0)
+    return schedule
+  }
+
+  test('no other is asked for, and with the last of them all is complete', () => {
+    const schedule = partOf(['a'])
+    const first = asked(schedule.decide(0), 'a')
+    expect(first).toEqual(range(10, 14))
+    deliver(schedule, 'a', first, 10)
+    expect(schedule.isComplete).toBe(false)
+    deliver(schedule, 'a', asked(schedule.decide(10), 'a'), 20)
+    expect([schedule.isComplete, schedule.verifiedPieces]).toEqual([true, wanted.size])
+    expect(schedule.decide(200)).toEqual([])
+  })
+
+  test('a piece that was not wanted and comes all the same changes nothing', () => {
+    const schedule = partOf(['a'])
+    expect(schedule.arrived('a', 0, 10)).toBe(false)
+    schedule.verified(0)
+    expect(schedule.verifiedPieces).toBe(0)
+  })
+
+  test('nobody is blamed for the wait until the next one', () => {
+    const schedule = partOf(['a', 'b'])
+    schedule.decide(0)
+    schedule.sourceHas('b', range(0, 1000))
+    expect(asked(schedule.decide(2000), 'b').slice(0, 4)).toEqual(range(10, 14))
+    expect(schedule.takeComplaints()).toEqual([])
+  })
+})
+
+describe('from a predecessor that will never have some pieces', () => {
+  test('they are asked of the next in the line, the others of it, at the same time', () => {
+    const schedule = scheduleOf(['a', 'b'])
+    schedule.sourceNeverHas('a', [0, 2])
+    const asks = schedule.decide(0)
+    expect(asked(asks, 'a')).toEqual([1, 3, 4, 5])
+    expect(asked(asks, 'b')).toEqual([0, 2])
+    expect(asked(asks, web)).toEqual([])
+  })
+
+  test('those that nobody in the line will ever have are asked of the web seed, and stay asked there', () => {
+    const schedule = scheduleOf(['a', 'b'])
+    schedule.sourceNeverHas('a', [0, 2])
+    schedule.sourceNeverHas('b', [2])
+    const asks = schedule.decide(0)
+    expect([asked(asks, 'b'), asked(asks, web)]).toEqual([[0], [2]])
+    const later = schedule.decide(300)
+    expect([cancelled(later, 'b'), cancelled(later, web)]).toEqual([[], []])
+  })
+
+  test('what was asked of it before it said so is asked elsewhere', () => {
+    const schedule = scheduleOf(['a', 'b'])
+    expect(asked(schedule.decide(0), 'a')).toEqual([0, 1, 2, 3])
+    schedule.sourceNeverHas('a', range(0, 1000))
+    expect(asked(schedule.decide(10), 'b')).toEqual([0, 1, 2, 3])
+  })
+
+  test('while the next in the line is not connected yet, nothing of it is asked of the web seed', () => {
+    const schedule = scheduleOf(['a'])
+    schedule.setRoute(route([['a', 'b']]), 0)
+    schedule.sourceNeverHas('a', [0])
+    expect(asked(schedule.decide(0), web)).toEqual([])
+    schedule.addSource('b', 'agent', 100)
+    expect(asked(schedule.decide(100), 'b')).toEqual([0])
+  })
+
+  test('it is complete, and lacks nothing, with the pieces that it needs', () => {
+    const schedule = scheduleOf(['a'])
+    schedule.sourceNeverHas('a', range(0, 990))
+    expect(schedule.isWantedBy('a', 5)).toBe(false)
+    schedule.sourceHas('a', range(990, 999))
+    expect([schedule.hasAll('a'), schedule.isWantedBy('a', 999)]).toEqual([false, true])
+    schedule.sourceHas('a', [999])
+    expect(schedule.hasAll('a')).toBe(true)
+    schedule.sourceLacks('a', 999)
+    expect(schedule.hasAll('a')).toBe(false)
+  })
+})

@@ -6,7 +6,8 @@
 // still while they have what is missing, or when it has delivered much less than they receive for a while. Two that are fed
 // by one get half each: whoever passes its source over must see that lasting gain, or goes back. What is outstanding at a
 // source follows the rate at which it delivers. The web seed is asked by who has no predecessor, by the others only when
-// nobody upstream moves, the nearest to the head first.
+// nobody upstream moves, the nearest to the head first. A host that needs only a part of the pieces says which it will never have;
+// those are asked of whoever stands before it.
 import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
 import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
 
@@ -81,13 +82,20 @@ const asked = 1
 /** Here, being hashed. */
 const arrived = 2
 const verified = 3
+/** Of no use to us: it is not here, and nobody is asked for it. */
+const unneeded = 4
 
 type Source = {
   readonly id: string
   readonly kind: SourceKind
   /** A bit a piece; undefined: all of them. */
   has: Uint8Array | undefined
+  /** A bit a piece that it will never have; undefined: it will have all. */
+  never: Uint8Array | undefined
+  /** Of the pieces that we need, how many it has. */
   count: number
+  /** Of all pieces, how many it lacks and will have. */
+  lacking: number
   /** Piece to the moment it was asked for, oldest first. */
   readonly asked: Map<number, number>
   windowPieces: number
@@ -140,6 +148,8 @@ type Stripe = {
 export class Schedule {
   readonly #geometry: PieceGeometry
   readonly #count: number
+  /** Of them, how many we need. */
+  readonly #needed: number
   readonly #status: Uint8Array
   /** How many sources a piece is asked of. */
   readonly #askedOf: Uint8Array
@@ -167,18 +177,28 @@ export class Schedule {
   /** Whom the route names. */
   #named = new Set<string>()
 
-  /** `jitterMs`: this host's own delay before it turns to the web seed, so that not all do at once. */
-  constructor(geometry: PieceGeometry, options: { readonly jitterMs?: number } = {}) {
+  /**
+   * `jitterMs`: this host's own delay before it turns to the web seed, so that not all do at once. `wanted`: the pieces that it
+   * needs, all unless given.
+   */
+  constructor(
+    geometry: PieceGeometry,
+    options: { readonly jitterMs?: number; readonly wanted?: ReadonlySet<number> | undefined } = {},
+  ) {
+    const { wanted } = options
     this.#geometry = geometry
     this.#count = pieceCount(geometry)
-    this.#status = new Uint8Array(this.#count)
+    this.#needed = wanted?.size ?? this.#count
+    this.#status = Uint8Array.from({ length: this.#count }, (_, piece) =>
+      wanted === undefined || wanted.has(piece) ? missing : unneeded,
+    )
     this.#askedOf = new Uint8Array(this.#count)
     this.#jitterMs = options.jitterMs ?? 0
     this.#stripes = [emptyStripe([], 0, 0)]
   }
 
   get isComplete(): boolean {
-    return this.#verified === this.#count
+    return this.#verified === this.#needed
   }
 
   get verifiedPieces(): number {
@@ -224,7 +244,9 @@ export class Schedule {
       id,
       kind,
       has: kind === 'web-seed' ? undefined : emptyBitfield(this.#count),
-      count: kind === 'web-seed' ? this.#count : 0,
+      never: undefined,
+      count: kind === 'web-seed' ? this.#needed : 0,
+      lacking: kind === 'web-seed' ? 0 : this.#count,
       asked: new Map(),
       windowPieces:
         kind === 'web-seed'
@@ -261,7 +283,21 @@ export class Schedule {
     for (const piece of pieces) {
       if (piece >= this.#count || hasBit(source.has, piece)) continue
       setBit(source.has, piece, true)
-      source.count += 1
+      if (this.#status[piece] !== unneeded) source.count += 1
+      if (!isNever(source, piece)) source.lacking -= 1
+    }
+  }
+
+  /** The source does not have these pieces and never will. */
+  sourceNeverHas(id: string, pieces: Iterable<number>): void {
+    const source = this.#sources.get(id)
+    if (source?.has === undefined) return
+    source.never ??= emptyBitfield(this.#count)
+    for (const piece of pieces) {
+      if (piece >= this.#count || isNever(source, piece)) continue
+      setBit(source.never, piece, true)
+      if (!hasPiece(source, piece)) source.lacking -= 1
+      this.#unask(source, piece)
     }
   }
 
@@ -269,18 +305,19 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source?.has === undefined || !hasPiece(source, piece)) return
     setBit(source.has, piece, false)
-    source.count -= 1
+    if (this.#status[piece] !== unneeded) source.count -= 1
+    if (!isNever(source, piece)) source.lacking += 1
   }
 
   /** Whether a neighbour that we pass pieces on to, or that might ask, still lacks this piece. */
   isWantedBy(id: string, piece: number): boolean {
     const source = this.#sources.get(id)
-    return source !== undefined && !hasPiece(source, piece)
+    return source !== undefined && !hasPiece(source, piece) && !isNever(source, piece)
   }
 
-  /** True when the source holds every piece. */
+  /** True when the source holds every piece that it needs. */
   hasAll(id: string): boolean {
-    return this.#sources.get(id)?.count === this.#count
+    return this.#sources.get(id)?.lacking === 0
   }
 
   /** Bytes of pieces have come from the source. */
@@ -323,7 +360,7 @@ export class Schedule {
   /** The piece has the right hash. Also for what was here from the start. */
   verified(piece: number): void {
     const status = this.#status[piece]
-    if (status === verified || status === undefined) return
+    if (status === verified || status === unneeded || status === undefined) return
     if (status !== arrived) this.#here += 1
     this.#status[piece] = verified
     this.#verified += 1
@@ -371,7 +408,9 @@ export class Schedule {
    * is told once for each time: what stood still for a moment must not look like what is slow.
    */
   takeComplaints(): string[] {
-    const complaints = new Set([...this.#complaints, ...[...this.#banned].filter((id) => this.#named.has(id))])
+    // Whoever needs few pieces waits long for the next one, and nobody is to blame.
+    const starving = this.#needed < this.#count ? [] : this.#complaints
+    const complaints = new Set([...starving, ...[...this.#banned].filter((id) => this.#named.has(id))])
     this.#complaints.clear()
     return [...complaints]
   }
@@ -382,18 +421,18 @@ export class Schedule {
       this.#judgedAt = now
       this.#judge(now)
     }
-    if (this.#here < this.#count) {
+    if (this.#here < this.#needed) {
       for (const stripe of this.#stripes) {
         const primary = this.#primaryOf(stripe)
         // An origin that is away must not get again what it has just failed to give: others may have it.
         const isLast = primary?.isRefusing === true
-        if (primary !== undefined && !isLast) this.#topUp(stripe, primary, now, primary.kind === 'agent')
+        if (primary !== undefined && !isLast) this.#topUpFrom(stripe, primary, now)
         if (stripe.asksAnyone) {
           for (const source of this.#sources.values()) {
-            if (source.kind !== 'web-seed' && source !== primary) this.#topUp(stripe, source, now, false)
+            if (source.kind !== 'web-seed' && source !== primary) this.#topUp(stripe, source, now)
           }
         }
-        if (primary !== undefined && isLast) this.#topUp(stripe, primary, now, primary.kind === 'agent')
+        if (primary !== undefined && isLast) this.#topUpFrom(stripe, primary, now)
       }
     }
     const asks = this.#asks
@@ -426,8 +465,33 @@ export class Schedule {
     return Math.min(limits.windowPiecesMax, Math.max(limits.windowPiecesMin, Math.ceil(bytes / pieceBytes) + 1))
   }
 
-  /** Asks the source for the next missing pieces of the stripe, as far as its window goes. */
-  #topUp(stripe: Stripe, source: Source, now: number, ahead: boolean): void {
+  /** Asks the primary, and for what that will never have, whoever comes next in the line and will, the web seed last. */
+  #topUpFrom(stripe: Stripe, primary: Source, now: number): void {
+    this.#topUp(stripe, primary, now, { ahead: primary.kind === 'agent' })
+    if (primary.never === undefined) return
+    const before = [primary]
+    for (const id of stripe.line.slice(stripe.level + 1)) {
+      const next = this.#sources.get(id)
+      if (next === undefined && !this.#gone.has(id)) return
+      if (next === undefined) continue
+      this.#topUp(stripe, next, now, { ahead: true, before })
+      if (next.never === undefined) return
+      before.push(next)
+    }
+    const seed = this.#webSeed()
+    if (seed !== undefined) this.#topUp(stripe, seed, now, { before })
+  }
+
+  /**
+   * Asks the source for the next missing pieces of the stripe, as far as its window goes: those it has, or with `ahead` those
+   * it will have; only such as none of `before` ever will.
+   */
+  #topUp(
+    stripe: Stripe,
+    source: Source,
+    now: number,
+    { ahead = false, before = [] }: { readonly ahead?: boolean; readonly before?: readonly Source[] } = {},
+  ): void {
     const max = this.#windowMax(source)
     const window = Math.min(source.windowPieces, max)
     let free = Math.min(window - source.asked.size, this.#room - this.#outstanding)
@@ -439,7 +503,9 @@ export class Schedule {
     if (source.asked.size === 0) source.bucketSince = now
     const pieces: number[] = []
     for (let piece = this.#oldest(stripe); piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
-      if (this.#status[piece] !== missing || !(ahead || hasPiece(source, piece))) continue
+      if (this.#status[piece] !== missing) continue
+      if (!(hasPiece(source, piece) || (ahead && !isNever(source, piece)))) continue
+      if (before.some((one) => hasPiece(one, piece) || !isNever(one, piece))) continue
       pieces.push(piece)
       source.asked.set(piece, now)
       this.#countAsked(piece, 1)
@@ -469,7 +535,7 @@ export class Schedule {
   }
 
   #judge(now: number): void {
-    if (this.#here === this.#count) return
+    if (this.#here === this.#needed) return
     this.#comparePace(now)
     for (const stripe of this.#stripes) {
       const oldest = this.#oldest(stripe)
@@ -487,7 +553,11 @@ export class Schedule {
     const chosen = new Set<Source | undefined>()
     for (const stripe of this.#stripes) {
       if (stripe.level >= stripe.line.length) for (const seed of this.#webSeeds) chosen.add(seed)
-      chosen.add(this.#primaryOf(stripe))
+      const primary = this.#primaryOf(stripe)
+      chosen.add(primary)
+      if (primary?.never === undefined) continue
+      for (const id of stripe.line.slice(stripe.level + 1)) chosen.add(this.#sources.get(id))
+      for (const seed of this.#webSeeds) chosen.add(seed)
     }
     for (const source of this.#sources.values()) {
       if (source.asked.size === 0 || chosen.has(source)) continue
@@ -636,7 +706,7 @@ export class Schedule {
       const isAhead = other.count - this.#here > Math.max(2 * limits.windowPiecesMin, other.gained / 2)
       // Who has everything gets on no more, and can give at the pace at which it did.
       const own = wasAtEdge ? edgeBest : this.#paceBest
-      const fair = other.count < this.#count ? other.gained : Math.max(other.gainedBest, own)
+      const fair = other.count < this.#needed ? other.gained : Math.max(other.gainedBest, own)
       const slowPart = isWeb ? limits.slowPartBeforeWeb : limits.slowPart
       if (isAhead && this.#pace < slowPart * fair) return { level: above, fair }
     }
@@ -736,4 +806,9 @@ function emptyStripe(line: readonly string[], depth: number, now: number): Strip
 
 function hasPiece(source: Source, piece: number): boolean {
   return source.has === undefined || hasBit(source.has, piece)
+}
+
+/** The source has said that it will never get this piece. */
+function isNever(source: Source, piece: number): boolean {
+  return source.never !== undefined && hasBit(source.never, piece)
 }

@@ -109,6 +109,7 @@ export class Seeder {
         onRefused: ignore,
         onHave: ignore,
         onDontHave: ignore,
+        onNever: ignore,
       },
     }
     this.#seeded.set(infoHash, { wire, store, peers, askedAt: performance.now() })

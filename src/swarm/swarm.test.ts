@@ -199,3 +199,52 @@ test('memory for a tenth of the image is enough when what was used is released',
   expect(sum).toBe(bytes.length)
   expect(ramBytesMax).toBeLessThanOrEqual(800_000 + 16_384)
 })
+
+describe('hosts that have most of the image', () => {
+  const pieceBytes = 16_384
+  const pieces = Math.ceil(bytes.length / pieceBytes)
+  const few = new Set([3, 4, 5, 200, 201, pieces - 1])
+
+  /** Takes what comes, and checks it. */
+  const takeSome = async (swarm: Awaited<ReturnType<TestSwarm['join']>>): Promise<number[]> => {
+    const taken: number[] = []
+    for await (const piece of swarm.pieces()) {
+      const length = Math.min(pieceBytes, bytes.length - piece * pieceBytes)
+      const part = await swarm.read(piece * pieceBytes, length)
+      expect(part.equals(bytes.subarray(piece * pieceBytes, piece * pieceBytes + length))).toBe(true)
+      taken.push(piece)
+    }
+    return taken.sort((a, b) => a - b)
+  }
+
+  test('get the rest from each other, one copy out of the origin', async () => {
+    const { join, origin } = await open()
+    const swarms = await Promise.all(names(5).map((name) => join(name, { wanted: few })))
+    for (const taken of await Promise.all(swarms.map(takeSome))) expect(taken).toEqual([...few])
+    const neededBytes = 5 * pieceBytes + (bytes.length % pieceBytes)
+    expect(origin.sentBytes).toBe(neededBytes)
+    expect(swarms.map((swarm) => swarm.progress().receivedBytes)).toEqual(swarms.map(() => neededBytes))
+    const begun = performance.now()
+    await Promise.all(swarms.map((swarm) => swarm.linger({ maxMs: 30_000, signal: AbortSignal.timeout(30_000) })))
+    expect(performance.now() - begun).toBeLessThan(4000)
+  })
+
+  test('get what others do not need from those who do, and hold up nobody who needs everything', async () => {
+    const { join, origin } = await open({ originBytesPerSecond: 8_000_000 })
+    const others = new Set([7, 8, 300])
+    const part = await Promise.all([join('a0', { wanted: few }), join('b0', { wanted: others })])
+    const whole = await Promise.all([join('c0'), join('d0')])
+    const taken = Promise.all(part.map(takeSome))
+    const images = await Promise.all(whole.map((swarm) => takeAll(swarm, bytes)))
+    for (const image of images) expect(image.equals(bytes)).toBe(true)
+    expect(await taken).toEqual([[...few], [...others]])
+    expect(origin.sentBytes).toBeLessThanOrEqual(1.05 * bytes.length)
+  })
+
+  test('have nothing to wait for when they need nothing', async () => {
+    const { join } = await open()
+    const swarm = await join('n0', { wanted: new Set() })
+    expect(await takeSome(swarm)).toEqual([])
+    await swarm.completed
+  })
+})

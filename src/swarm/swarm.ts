@@ -22,6 +22,8 @@ import { WebSeed } from './web-seed.ts'
 
 export type SwarmOptions = {
   readonly torrent: ReturnType<typeof parseTorrent>
+  /** The pieces that we are to get; all of them unless given. */
+  readonly wanted?: ReadonlySet<number> | undefined
   /** URLs of image.zst, the origin first. */
   readonly webSeeds: readonly string[]
   /** Without a tracker the web seeds are asked for everything. */
@@ -138,7 +140,7 @@ export class Swarm implements PieceSupply {
     this.#peerId = own.peerId.toString('hex')
     const { info, infoHash } = options.torrent
     this.#geometry = { totalBytes: info.totalBytes, pieceBytes: info.pieceBytes }
-    this.#schedule = new Schedule(this.#geometry, { jitterMs: Math.random() * 1000 })
+    this.#schedule = new Schedule(this.#geometry, { jitterMs: Math.random() * 1000, wanted: options.wanted })
     this.#store = new PieceStore({
       geometry: this.#geometry,
       budgetBytes: options.budgetBytes,
@@ -161,6 +163,7 @@ export class Swarm implements PieceSupply {
       peerId: own.peerId,
       geometry: this.#geometry,
       reader: this.#store,
+      never: neverOf(options.wanted, this.#geometry),
       uploads: new Uploads(),
       client: options.client,
       // Where a peer stands is looked up only if it matters: this is asked for every read and every piece.
@@ -180,6 +183,7 @@ export class Swarm implements PieceSupply {
   begin(): void {
     const { tracker, torrent } = this.#options
     this.#tick = setInterval(() => this.#onTick(), tickMs)
+    if (this.isComplete) this.#complete()
     if (tracker === undefined) {
       this.#askWebSeeds()
       return
@@ -210,7 +214,7 @@ export class Swarm implements PieceSupply {
   }
 
   async *pieces(): AsyncGenerator<number> {
-    const total = pieceCount(this.#geometry)
+    const total = this.#options.wanted?.size ?? pieceCount(this.#geometry)
     while (this.#taken < total) {
       if (this.#failure !== undefined) throw this.#failure
       const piece = this.#arrivals[this.#taken]
@@ -309,6 +313,10 @@ export class Swarm implements PieceSupply {
       },
       onHave: (source, pieces) => {
         this.#schedule.sourceHas(source.id, pieces)
+        this.#kick()
+      },
+      onNever: (peer, pieces) => {
+        this.#schedule.sourceNeverHas(peer.id, pieces)
         this.#kick()
       },
       onDontHave: (source, piece) => this.#schedule.sourceLacks(source.id, piece),
@@ -458,7 +466,7 @@ export class Swarm implements PieceSupply {
   #addWebSeeds(): void {
     for (const url of this.#options.webSeeds) {
       if (this.#sources.has(url)) continue
-      const { onReady: _, ...events } = this.wire.events
+      const { onReady: _, onNever: _never, ...events } = this.wire.events
       const seed = new WebSeed(events, { url, geometry: this.#geometry, ingress: this.#webIngress })
       this.#sources.set(url, seed)
       this.#schedule.addSource(url, 'web-seed', performance.now())
@@ -484,7 +492,9 @@ export class Swarm implements PieceSupply {
   }
 
   #status() {
+    const { wanted } = this.#options
     const verified = this.#bytesOf(this.#schedule.verifiedPieces)
+    const wantedBytes = this.#bytesOf(wanted?.size ?? pieceCount(this.#geometry))
     const rate = Math.round(this.#rate.bytesPerSecond)
     return {
       have: this.#schedule.verifiedPieces,
@@ -492,9 +502,10 @@ export class Swarm implements PieceSupply {
       slow: this.#schedule.takeComplaints().filter((id) => !this.#options.webSeeds.includes(id)),
       lagMs: rate === 0 ? 0 : Math.round((this.#store.counters().unwrittenBytes * 1000) / rate),
       isLeaving: this.#isLeaving,
+      isPartial: wanted !== undefined,
       uploaded: this.#sentBytes(),
       downloaded: this.#receivedBytes,
-      left: this.#geometry.totalBytes - verified,
+      left: this.isComplete ? 0 : wantedBytes - verified,
     }
   }
 
@@ -608,6 +619,14 @@ function slabs(): (bytes: number) => Buffer {
 function bucketOf(bytesPerSecond: number | undefined): TokenBucket | undefined {
   if (bytesPerSecond === undefined) return undefined
   return new TokenBucket({ bytesPerSecond, burstBytes: Math.max(64 * 1024, bytesPerSecond / 10) })
+}
+
+/** The pieces that we shall never hold. */
+function neverOf(wanted: ReadonlySet<number> | undefined, geometry: PieceGeometry): ReadonlySet<number> | undefined {
+  if (wanted === undefined) return undefined
+  return new Set(
+    Array.from({ length: pieceCount(geometry) }, (_, piece) => piece).filter((piece) => !wanted.has(piece)),
+  )
 }
 
 function smaller(a: string, b: string): string {

@@ -16,6 +16,7 @@ function members(count: number, options: { rackSize?: number; siteRacks?: number
       generation: 0,
       isStraggler: false,
       isLeaving: false,
+      isPartial: false,
     }
   })
 }
@@ -174,4 +175,13 @@ test('a swarm of stragglers asks the web seed', () => {
 
 test('nobody has no routes', () => {
   expect(planRoutes([], { pieces: 1 }).size).toBe(0)
+})
+
+test('who needs a part stands behind all who need everything, and feeds those like it', () => {
+  const all = members(8).map((member, index) => ({ ...member, isPartial: index % 2 === 0 }))
+  const plan = planRoutes(all, { pieces: 1000 })
+  const before = (id: string) => plan.get(id)?.sources[0]?.[0]?.port
+  // n1, n3, n5, n7, and then n0, n2, n4, n6.
+  expect(['n1', 'n3', 'n5', 'n7'].map(before)).toEqual([undefined, 6882, 6884, 6886])
+  expect(['n0', 'n2', 'n4', 'n6'].map(before)).toEqual([6888, 6881, 6883, 6885])
 })

@@ -21,6 +21,8 @@ export type Member = {
   readonly isStraggler: boolean
   /** About to go: it serves whom it can and is nobody's first choice. */
   readonly isLeaving: boolean
+  /** It will never have some of the pieces: it stands behind all who need every one. */
+  readonly isPartial: boolean
 }
 
 /** Beyond this part of the transfer, filling one pipeline costs more than two trees lose by sharing links. */
@@ -63,7 +65,7 @@ export function planRoutes(
   const pipelineMax = pipelineFillMax * options.pieces * (options.stripesBefore === 2 ? 1 / 2 : 1)
   const stripes = fit.length > Math.max(2, pipelineMax) ? 2 : 1
   const nodes: Node[] = []
-  for (const generation of groupBy(fit, (member) => String(member.generation))) {
+  for (const generation of groupBy(fit, (member) => `${member.isPartial} ${member.generation}`)) {
     let gates: readonly Node[] = []
     for (const site of groupBy(generation, (member) => member.site ?? '')) {
       const racks = groupBy(site, (member) => member.rack ?? '').map((rack) =>
@@ -86,6 +88,7 @@ const collator = new Intl.Collator('en', { numeric: true })
 
 function inOrder(a: Member, b: Member): number {
   return (
+    Number(a.isPartial) - Number(b.isPartial) ||
     a.generation - b.generation ||
     collator.compare(a.site ?? '', b.site ?? '') ||
     collator.compare(a.rack ?? '', b.rack ?? '') ||
@@ -194,7 +197,8 @@ function idleIn(nodes: readonly Node[], stripe: number): Node | undefined {
 
 /** The last hosts of each generation, where it shows least that they serve one more. The last generation first. */
 function endsOf(nodes: readonly Node[]): (readonly Node[])[] {
-  const generations = Map.groupBy(nodes, ({ member }) => member.generation)
+  const whole = nodes.filter(({ member }) => !member.isPartial)
+  const generations = Map.groupBy(whole.length > 0 ? whole : nodes, ({ member }) => member.generation)
   return [...generations.values()].map((all) => all.slice(-endsMax).toReversed()).toReversed()
 }
 

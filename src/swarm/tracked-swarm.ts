@@ -226,7 +226,7 @@ export class TrackedSwarm {
       if (lastMs < nowMs - memoryMs || !this.members.has(about)) this.#complaints.delete(key)
     }
     const progress = [...this.#byHost.values()]
-      .filter(({ route, announce }) => route !== undefined && announce.agent?.isLeaving !== true)
+      .filter(({ route, announce: { agent } }) => route !== undefined && !agent?.isLeaving && !agent?.isPartial)
       .map((member) => ({
         ...member,
         successors: member.route?.successors.length ?? 0,
@@ -282,6 +282,7 @@ export class TrackedSwarm {
         generation: (member.generation && numbers.get(member.generation)) ?? 0,
         isStraggler: member.standing.isStraggler,
         isLeaving: member.announce.agent?.isLeaving ?? false,
+        isPartial: member.announce.agent?.isPartial ?? false,
       })),
       { pieces: this.pieces, stripesBefore: this.#stripes },
     )

@@ -22,7 +22,16 @@ function openWorld(options: Partial<TrackerOptions> = {}) {
     const nth = addresses.size
     const address = addresses.get(name) ?? `10.0.${Math.floor(nth / 250)}.${(nth % 250) + 1}`
     addresses.set(name, address)
-    const agent = { have: 0, rate: 0, slow: [], lagMs: 0, route: undefined, isLeaving: false, ...report }
+    const agent = {
+      have: 0,
+      rate: 0,
+      slow: [],
+      lagMs: 0,
+      route: undefined,
+      isLeaving: false,
+      isPartial: false,
+      ...report,
+    }
     return tracker.announce(
       {
         infoHash,
