@@ -12,6 +12,8 @@ export type KnownImage = {
   readonly kind?: string | undefined
   readonly sizeBytes: number
   readonly sectorBytes?: 512 | 4096 | undefined
+  /** All that are in it. */
+  readonly fileSystems?: readonly string[] | undefined
 }
 export type KnownImages = ReadonlyMap<string, KnownImage>
 

@@ -3,10 +3,9 @@
 import { type Layout, placesOf } from './layout.ts'
 import type { PostInstall } from './post-install.ts'
 
-/** What is known of an image; a field that is not known forbids nothing. */
+/** What is known of an image; what is not known forbids nothing. */
 export type ImageFacts = {
-  readonly kind?: 'disk' | 'partition' | 'tar' | undefined
-  /** As blkid names them: `ext4`, `ntfs`, `crypto_LUKS`. */
+  /** All that are in it: `ext4`, `ntfs`, `crypto_LUKS`. */
   readonly fileSystems?: readonly string[] | undefined
 }
 

@@ -120,6 +120,7 @@ function read(root: XmlElement, lines: Map<string, number>): Setup {
   const layout = readLayout(root, lines)
   const element = child(root, 'post-install')
   const postInstall = readPostInstall(element, lines)
+  if (element !== undefined) lines.set('element post-install', element.line)
   // Of images nothing is known here; what they hold is for whoever has their manifests.
   const problem = postInstall && problemOfPostInstall(postInstall, layout, () => undefined)
   if (problem !== undefined) throw invalid(element?.line ?? root.line, problem)

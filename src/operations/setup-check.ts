@@ -1,5 +1,6 @@
 // What a setup document cannot know of itself and the service can: whether its images, its scripts and the profile that
 // it boots exist, and whether each image may lie where it is to lie.
+import type { ImageView } from '../contract/image-types.ts'
 import { type Image, lookUpImage } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { findScript, type Script } from '../db/scripts.ts'
@@ -8,6 +9,7 @@ import { formatImageReference, parseImageReference } from '../model/image.ts'
 import { placesOf } from '../model/layout.ts'
 import { checkImages, type KnownImage, type KnownImages } from '../model/layout-fit.ts'
 import type { PostInstall } from '../model/post-install.ts'
+import { problemOfPostInstall } from '../model/post-install-rules.ts'
 import type { Setup, SetupLines } from '../model/setup.ts'
 import { lackingOfNetwork } from '../model/setup-post-install.ts'
 import { readTemplate } from '../model/template.ts'
@@ -34,6 +36,8 @@ export async function checkSetup(
   await atLine(lines.get('finish'), () => refuseUnknownProfile(db, setup.finish.target, 'setup'))
   const { postInstall } = setup
   if (postInstall === undefined) return
+  const noRoot = problemOfPostInstall(postInstall, setup.layout, (name) => images.get(name))
+  if (noRoot !== undefined) throw at(lines.get('element post-install'), 'setup-invalid', noRoot)
   for (const { name, library, isTemplate } of postInstall.scripts) {
     if (library === undefined) continue
     await atLine(lines.get(`script ${name}`), async () => {
@@ -73,5 +77,18 @@ export function knownImages(images: readonly Image[]): KnownImages {
 }
 
 function knownImage(image: Image & { readonly kind?: string | null }): KnownImage {
-  return { sizeBytes: image.size_bytes, ...(image.kind == null ? {} : { kind: image.kind }) }
+  const fileSystems = fileSystemsIn(image)
+  return {
+    sizeBytes: image.size_bytes,
+    ...(image.kind == null ? {} : { kind: image.kind }),
+    ...(fileSystems === undefined ? {} : { fileSystems }),
+  }
+}
+
+/** Those that were seen when it was imported; undefined when something in it is not known. */
+function fileSystemsIn({ contents }: Image): readonly string[] | undefined {
+  if (contents === null) return undefined
+  const { volumes } = JSON.parse(contents) as Pick<ImageView, 'volumes'>
+  const names = volumes.map(({ fileSystem }) => fileSystem)
+  return names.length === 0 || names.includes('unknown') ? undefined : names
 }

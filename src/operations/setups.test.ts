@@ -63,6 +63,28 @@ test('a profile to boot afterwards that there is not is refused with the line', 
   })
 })
 
+test('a host name for an image without a Linux file system is refused with the line', async () => {
+  const volume = { partition: 1, offset: 0, sizeBytes: 1, freeBytes: 0 }
+  const holds = async (...names: string[]) => {
+    const volumes = names.map((fileSystem) => ({ ...volume, fileSystem }))
+    await world.db
+      .updateTable('images')
+      .set({ contents: JSON.stringify({ volumes }) })
+      .execute()
+  }
+  const xml = document(`${disk}\n<post-install><hostname/></post-install>`)
+  await holds('fat', 'ntfs')
+  await expect(control.putSetup({ xml }, admin)).rejects.toMatchObject({
+    code: 'setup-invalid',
+    at: 'line 3',
+    message: expect.stringMatching(/asks for hostname, .* `system` holds debian:12, in which there is fat, ntfs/),
+  })
+  await holds('fat', 'unknown')
+  await control.putSetup({ xml }, admin)
+  await holds('fat', 'ext4')
+  await control.putSetup({ xml }, admin)
+})
+
 test('versions are listed, the newest first, of one setup or of all', async () => {
   await control.putSetup({ xml: document(disk, 'a') }, admin)
   await control.putSetup({ xml: document(disk, 'b') }, admin)
