@@ -19,7 +19,8 @@ export async function readDeviceTrees(paths: readonly string[], signal: AbortSig
   if (paths.length === 0) return []
   const options = { cancelSignal: signal, timeout: lsblkTimeoutMs, stdin: 'ignore' } as const
   try {
-    const { stdout } = await execa('lsblk', ['--json', '--output', 'PATH,TYPE', ...paths], options)
+    // With NAME lsblk prints a tree; without it a list, in which a partition of the target looks like another disk.
+    const { stdout } = await execa('lsblk', ['--json', '--output', 'NAME,PATH,TYPE', ...paths], options)
     return await Promise.all(parseDeviceTrees(stdout).map((tree) => withNames(tree, signal)))
   } catch (cause) {
     signal.throwIfAborted()
