@@ -27,7 +27,18 @@ export async function takeApart(disk: string, folder: string): Promise<ImagePart
     const words = ['console=tty0', 'console=ttyS0,115200', ...kernelArguments]
     await mkdir(join(at, 'etc/default'), { recursive: true })
     await writeFile(join(at, 'etc/default/grub'), `GRUB_CMDLINE_LINUX="${words.join(' ')}"\n`)
-    await execa('tar', ['--create', '--xattrs', '--numeric-owner', '--file', tar, '--directory', at, '.'])
+    // The kernel makes device nodes; an archive with some is refused.
+    await execa('tar', [
+      '--create',
+      '--exclude=./dev/*',
+      '--xattrs',
+      '--numeric-owner',
+      '--file',
+      tar,
+      '--directory',
+      at,
+      '.',
+    ])
   } finally {
     await execa('umount', [at])
   }

@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 import { type ApprovedDisk, checkIdentity } from '../model/approved-disk.ts'
 import { chooseDisks, describe } from '../model/choose-disk.ts'
 import { Failure } from '../model/failure.ts'
-import type { Manifest } from '../model/image.ts'
+import { kindOf, type Manifest } from '../model/image.ts'
 import { type Content, type Layout, type LayoutDisk, placesOf, type RedeployMode } from '../model/layout.ts'
 import { type DiskTable, type LayoutPlan, type PlanImage, type PlannedDisk, planLayout } from '../model/layout-plan.ts'
 import { makeArray, makeGroup, readGroups, stopHolder } from './composed-devices.ts'
@@ -147,7 +147,7 @@ function imagesOf(layout: Layout, manifests: ReadonlyMap<string, Manifest>): Rea
     const manifest = name === undefined ? undefined : manifests.get(name)
     if (name === undefined || manifest === undefined) continue
     const { sizeBytes, sectorBytes } = manifest
-    images.set(name, { sizeBytes, sectorBytes, kind: content.kind === 'filesystem' ? 'tar' : 'disk' })
+    images.set(name, { sizeBytes, sectorBytes, kind: kindOf(manifest) })
   }
   return images
 }

@@ -2,6 +2,7 @@
 // whether everything fits. Pure, and before the first write: what it refuses has cost nothing. The agent carries the plan
 // out; layout-rules.ts has refused what makes no sense on any disk.
 import { Failure } from './failure.ts'
+import type { ImageKind } from './image.ts'
 import {
   type Content,
   type Layout,
@@ -41,7 +42,7 @@ export type PlanDisk = {
 export type PlanImage = {
   readonly sizeBytes: number
   readonly sectorBytes: number
-  readonly kind: 'disk' | 'partition' | 'tar'
+  readonly kind: ImageKind
 }
 
 export type PlannedPartition = DiskRange & {
