@@ -60,6 +60,10 @@ const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   'boot-block': 'the disk does not boot, its first MiB is zero',
   'post-install': 'the disk holds the whole image, read back; what is done after it is incomplete',
   share: 'the disk holds the whole image, read back',
+  hygiene: 'no disk was touched',
+  repair: 'no disk was touched',
+  capture: 'no disk was touched',
+  publish: 'no disk was touched',
   finish: 'the disk holds the whole image, read back',
 }
 
