@@ -15,6 +15,7 @@ import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
 import { mountAndInstall } from './boot-loader.ts'
 import { Brought, sumCounts } from './bring.ts'
+import { captureDisk } from './capture.ts'
 import { findTwin } from './device-tree.ts'
 import { smaller } from './engine.ts'
 import { type EfiSystemPartition, findEfiSystemPartition, partitionUuids } from './gpt.ts'
@@ -86,7 +87,9 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const sessionKey = new Secret(registration.sessionKey)
   log.hide(sessionKey)
   const { deployment, instructions } = registration
-  if (instructions.action === 'stop' || instructions.work === undefined) {
+  const { work, capture } = instructions
+  const order = work ?? capture
+  if (instructions.action === 'stop' || order === undefined) {
     return stays(`the service has nothing to do here: ${instructions.reason ?? 'it gave no reason'}`)
   }
   const service = agent.connect(sessionKey)
@@ -94,8 +97,13 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const reporter = new Reporter(service, deployment, { log, limits: agent.reportLimits, everyMs, beganMs })
   const working = AbortSignal.any([signal, reporter.signal])
   try {
-    await deploy({ agent, service, deployment, reporter, sessionKey, look, work: instructions.work }, working)
-    return { kind: 'finished', action: instructions.work.finish }
+    if (work) await deploy({ agent, service, deployment, reporter, sessionKey, look, work }, working)
+    if (capture) {
+      const { arguments: given, reportLimits: limits } = agent
+      const url = given.service
+      await captureDisk({ work: capture, look, service, url, sessionKey, reporter, log, limits }, working)
+    }
+    return { kind: 'finished', action: order.finish }
   } catch (error) {
     signal.throwIfAborted()
     const disk = diskAfter[reporter.step]

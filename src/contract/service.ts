@@ -114,7 +114,6 @@ export const serviceOperations = {
     input: Type.Object({ ...deploymentOnly, report: captureReport }),
     output: Type.Object({
       state: words(['publishing', 'published', 'stopped']),
-      doneBytes: Type.Optional(Type.Integer({ ...bytes, description: 'Of the disk, published' })),
       reason: Type.Optional(Type.String()),
     }),
     failures: ['token-refused', 'unknown-deployment', 'wrong-state'],

@@ -7,7 +7,7 @@ import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
 import { releaseBootRecord } from '../db/boot.ts'
 import { beginFrames, type Capture, findCapture, recordDigest, recordFrames, recordReport } from '../db/captures.ts'
-import { findDeployment, moveDeployment, type NamedDeployment } from '../db/deployments.ts'
+import { changeDeployment, findDeployment, moveDeployment, type NamedDeployment } from '../db/deployments.ts'
 import { about, addEvent } from '../db/events.ts'
 import { addImage, imagesOfDigest } from '../db/images.ts'
 import {
@@ -171,13 +171,21 @@ async function complete(world: World, row: NamedDeployment, report: CaptureRepor
   }
   const path = capturedDiskPath(library, row.id)
   const state = publishing.get(path)
-  if (state) return { state: 'publishing' as const, doneBytes: state.doneBytes }
+  // The agent's only word while the image is made: it lives.
+  const alive = {
+    heard_at: world.now(),
+    step: 'publish',
+    total_bytes: capture.size_bytes ?? 0,
+    bytes_per_second: 0,
+  } as const
+  await changeDeployment(db, row, { ...alive, done_bytes: state?.doneBytes ?? 0 })
+  if (state) return { state: 'publishing' as const }
   await recordReport(db, row.id, JSON.stringify(report))
   const progress = { doneBytes: 0 }
   publishing.set(path, progress)
   // The rows own the outcome: the agent asks until it is there, and who asks after our death begins it again.
   void publish(world, row.id, report, progress).finally(() => publishing.delete(path))
-  return { state: 'publishing' as const, doneBytes: 0 }
+  return { state: 'publishing' as const }
 }
 
 /** Makes the image as any import does, names it, and lets the machine go; or ends the capture with the reason. */
