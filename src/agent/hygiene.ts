@@ -87,7 +87,7 @@ async function persistentNames(tree: Tree): Promise<Found[]> {
   const found: Found[] = []
   for (const { name } of await tree.list('/etc/udev/rules.d')) {
     const path = `/etc/udev/rules.d/${name}`
-    if (!/persistent-net\.rules$/.test(name) || !/^\s*[^#\s]/m.test((await tree.read(path)) ?? '')) continue
+    if (!name.endsWith('persistent-net.rules') || !/^\s*[^#\s]/m.test((await tree.read(path)) ?? '')) continue
     const text = "names interfaces by this machine's MAC addresses: on another one they get other names"
     found.push({ kind: 'network-name', path, text, repair: () => tree.remove(path) })
   }
