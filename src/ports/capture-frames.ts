@@ -56,7 +56,8 @@ async function collect(body: IncomingMessage, bytesMax: number): Promise<Buffer>
   const chunks: Buffer[] = []
   let bytes = 0
   try {
-    for await (const chunk of body) {
+    // Who sends too much is to be told so: the connection stays.
+    for await (const chunk of body.iterator({ destroyOnReturn: false })) {
       bytes += (chunk as Buffer).length
       if (bytes > bytesMax) throw new Failure('too-large', `a frame has at most ${bytesMax} bytes`)
       chunks.push(chunk as Buffer)
