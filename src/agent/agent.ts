@@ -30,9 +30,12 @@ import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from '
 import { spillPlaces } from './spill-disk.ts'
 import { type Buffers, createBuffers } from './write.ts'
 
-/** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
+/**
+ * How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. A capture that failed is
+ * `finished` too: its machine has lost nothing, and goes back to what it was.
+ */
 export type Outcome =
-  | { readonly kind: 'finished'; readonly action: FinalAction }
+  | { readonly kind: 'finished'; readonly action: FinalAction; readonly failed?: readonly string[] }
   | { readonly kind: 'stays'; readonly why: readonly string[] }
 
 export type Agent = {
@@ -107,11 +110,17 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   } catch (error) {
     signal.throwIfAborted()
     const disk = diskAfter[reporter.step]
+    const left = (what: string, why: unknown): Outcome => {
+      const outcome = stays(what, why)
+      return capture && outcome.kind === 'stays'
+        ? { kind: 'finished', action: capture.finish, failed: outcome.why }
+        : outcome
+    }
     // When the service ended the work, that is the reason, whatever it made fail first, and it needs no report.
-    if (reporter.signal.aborted) return stays(`the work has ended; ${disk}`, reporter.signal.reason)
-    if (error instanceof Failure && error.code === 'cancelled') return stays(`the work has ended; ${disk}`, error)
+    if (reporter.signal.aborted) return left(`the work has ended; ${disk}`, reporter.signal.reason)
+    if (error instanceof Failure && error.code === 'cancelled') return left(`the work has ended; ${disk}`, error)
     await reportFailure({ agent, service, deployment, reporter }, error, signal)
-    return stays(`failed in step ${reporter.step}; ${disk}`, error)
+    return left(`failed in step ${reporter.step}; ${disk}`, error)
   } finally {
     await reporter.close()
   }

@@ -212,7 +212,10 @@ test('a place that the disk cannot read fails the capture with that place', asyn
   const { raw, seen, file } = await disk(['data', 'data', 'data'])
   const deployment = await start()
   await truncate(file, raw.length - 2 * frameSizeBytes)
-  expect(await attempt(deployment, [seen])).toMatchObject({ kind: 'stays' })
+  expect(await attempt(deployment, [seen])).toMatchObject({
+    ...finished,
+    failed: [expect.any(String), expect.any(String), expect.any(String)],
+  })
   const { failure, failedStep } = (await view(deployment)).deployment
   expect(failedStep).toBe('capture')
   expect(failure).toMatchObject({ code: 'disk-error' })
@@ -230,7 +233,7 @@ test('a disk that cannot be told from another, or is not there, is no disk to re
   ] as const
   for (const [order, disks, code, words] of cases) {
     const deployment = await start(structuredClone(order) as Order)
-    expect(await attempt(deployment, disks)).toMatchObject({ kind: 'stays' })
+    expect(await attempt(deployment, disks)).toMatchObject({ ...finished, failed: expect.any(Array) })
     const { failure } = (await view(deployment)).deployment
     expect(failure).toMatchObject({ code, message: [expect.stringContaining(words)] })
   }

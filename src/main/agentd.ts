@@ -45,7 +45,7 @@ async function main(): Promise<void> {
   }
   const outcome = await runAgent(agent, stop.signal)
   if (outcome.kind === 'finished') {
-    log.line(`the service has taken the proof: ${outcome.action}`)
+    log.line(`${outcome.failed?.join(': ') ?? 'the service has taken what was done'}: ${outcome.action}`)
     if (outcome.action !== 'stay') await endMachine(outcome.action === 'kexec' ? 'reboot' : outcome.action, log)
   } else log.line(`this machine stays in the scout: ${outcome.why.join(': ')}`)
 }

@@ -30,7 +30,9 @@ import { admit, stop } from './agent-session.ts'
 import { failureReport } from './views.ts'
 import type { World } from './world.ts'
 
-/** Frames read, inflated and written at once, of all hosts: 4 MiB each, twice. The others wait on their connections. */
+/** Bodies in memory or on their way, of all hosts, one of each at most: a slow line holds its own. Others wait unread. */
+const bodies = pLimit(32)
+/** Frames inflated and written at once. */
 const framesInWork = pLimit(4)
 
 /** One at a time for each captured disk, by its path. */
@@ -65,8 +67,7 @@ export function captureIntake(world: World): {
         return await inTurn(deployment, () => complete(world, row, report))
       },
     },
-    takeFrame: (upload, caller) =>
-      framesInWork(() => inTurn(upload.deployment, () => takeFrame(world, upload, caller))),
+    takeFrame: (upload, caller) => inTurn(upload.deployment, () => bodies(() => takeFrame(world, upload, caller))),
   }
 }
 
@@ -137,7 +138,7 @@ async function takeFrame(world: World, upload: FrameUpload, caller: Caller): Pro
     const words = `the image takes more than the ${capture.stored_bytes_max} bytes that it may have in the library`
     throw new Failure('image-too-large', words)
   }
-  await writeCaptured(library, upload.deployment, { offset, bytes: parts.bytes })
+  await framesInWork(() => writeCaptured(library, upload.deployment, { offset, bytes: parts.bytes }))
   const to = { frames: next + count, stored_bytes: stored, chain: parts.chain }
   if (!(await recordFrames(db, capture, to))) {
     throw new Failure('wrong-state', `frame ${next} came from somebody else meanwhile`, { at: 'frame' })
@@ -147,7 +148,7 @@ async function takeFrame(world: World, upload: FrameUpload, caller: Caller): Pro
 
 async function dataOf(sizeBytes: number, upload: FrameUpload & { kind: 'data' }, chain: string) {
   const bytes = await upload.read(capturedFrameBytesMax)
-  await checkCapturedFrame(sizeBytes, upload.frame, { ...upload, bytes })
+  await framesInWork(() => checkCapturedFrame(sizeBytes, upload.frame, { ...upload, bytes }))
   return { bytes, chain: lengthenChain(chain, upload.rawSha256) }
 }
 
