@@ -1,8 +1,8 @@
 // Which bytes a capture takes: one disk by the words of its order, or one partition of it. Nothing is written here.
 import type { CaptureWork } from '../contract/capture-types.ts'
+import { describe } from '../model/choose-disk.ts'
 import { Failure } from '../model/failure.ts'
 import { diskFits } from '../model/host.ts'
-import { describe } from './choose-disk.ts'
 import type { SeenDisk } from './inventory.ts'
 import { partitionsOf } from './volumes.ts'
 
