@@ -22,7 +22,7 @@ network: hades-capture
 subnet: 10.81.0.0/24
 machines:
   - { name: a01, firmware: bios, memory: 1024, disks: [1GiB], address: 10.81.0.11, bmc: 10.81.0.101 }
-  - { name: b01, firmware: uefi, memory: 1024, disks: [2GiB], address: 10.81.0.12, bmc: 10.81.0.102 }
+  - { name: b01, firmware: bios, memory: 1024, disks: [2GiB], address: 10.81.0.12, bmc: 10.81.0.102 }
 `)
 
 let folder: string
@@ -81,9 +81,11 @@ beforeAll(async () => {
   )
   if (capture.deployment.state !== 'done') throw new Error(JSON.stringify(capture.deployment, undefined, 2))
   diskOfA = { before, after: await sha256(file) }
-  const xml = (await readFile(join(import.meta.dirname, '..', 'examples', 'debian.xml'), 'utf8'))
-    .replace('name="debian"', 'name="golden"')
-    .replace('<image>debian:12</image>', '<image>golden:1</image>')
+  const xml = `<setup xmlns="urn:hades:setup:1" name="golden">
+    <disk><image>golden:1</image></disk>
+    <transfer engine="http"/>
+    <probe><tcp port="22" expect="SSH-2.0"/></probe>
+  </setup>`
   await cluster.control.putSetup({ xml })
   const { rollout } = await cluster.control.startRollout({ nodeset: 'b01', setup: 'golden' })
   deployment = await until(

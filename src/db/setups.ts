@@ -77,6 +77,7 @@ export async function listSetups(db: Db): Promise<StoredSetup[]> {
 
 /** Every version of a setup, the newest first; of all setups when no name is given. */
 export async function setupVersions(db: Db, name: string | undefined): Promise<StoredSetup[]> {
-  const all = db.selectFrom('setups').selectAll().orderBy('name').orderBy('version', 'desc')
+  const rows = db.selectFrom('setups').selectAll().where('version', '>', 0)
+  const all = rows.orderBy('name').orderBy('version', 'desc')
   return await (name === undefined ? all : all.where('name', '=', name)).execute()
 }

@@ -221,7 +221,13 @@ async function publish(
     const isNamed = await db.transaction().execute(async (tx) => {
       const row = await findDeployment(tx, deployment)
       if (row.state !== 'deploying') return false
-      const change = { step: null, bytes_per_second: 0, due_at: now(), waiting_for: 'the machine to be let go' }
+      const change = {
+        step: null,
+        done_bytes: sizeBytes,
+        bytes_per_second: 0,
+        due_at: now(),
+        waiting_for: 'the machine to be let go',
+      }
       if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
       await addImage(tx, image)
       await recordDigest(tx, deployment, digest)
