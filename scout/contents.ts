@@ -6,6 +6,7 @@ export const stage2Packages = [
   'btrfs-progs',
   'busybox',
   'dmidecode',
+  'dmsetup',
   'dosfstools',
   'e2fsprogs',
   'efibootmgr',
@@ -102,6 +103,8 @@ export const storageModules = [
   ...words('ext4 crc32c_generic crc32c-intel vfat nls_ascii nls_cp437 nls_utf8 efivarfs xfs btrfs'),
   // What those lie on: volumes and arrays.
   ...words('dm-mod md-mod raid0 raid1 raid10'),
+  // Captures: the view of a disk that repairs write to.
+  ...words('dm-snapshot'),
   // The machine's own management controller, and entropy of virtual machines.
   ...words('ipmi_si ipmi_ssif ipmi_devintf virtio-rng'),
 ]

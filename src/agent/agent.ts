@@ -8,13 +8,14 @@ import type { Proof, ProofAction } from '../contract/types.ts'
 import type { ImageOrder, Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
-import { causeChain, Failure } from '../model/failure.ts'
+import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
 import { checkBootLoader, mountAndInstall } from './boot-loader.ts'
 import { Brought, sumCounts } from './bring.ts'
+import { captureDisk } from './capture.ts'
 import { findTwin } from './device-tree.ts'
 import { smaller } from './engine.ts'
 import { type EfiSystemPartition, findEfiSystemPartition, partitionUuids } from './gpt.ts'
@@ -31,9 +32,12 @@ import { Reporter, type ReportLimits, type ServiceClient, untilAnswered } from '
 import { spillPlaces } from './spill-disk.ts'
 import { type Buffers, createBuffers } from './write.ts'
 
-/** How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. */
+/**
+ * How a pass ended. `stays`: the machine remains in the scout, and `why` says so for its console. A capture that failed is
+ * `finished` too: its machine has lost nothing, and goes back to what it was.
+ */
 export type Outcome =
-  | { readonly kind: 'finished'; readonly action: FinalAction }
+  | { readonly kind: 'finished'; readonly action: FinalAction; readonly failed?: readonly string[] }
   | { readonly kind: 'stays'; readonly why: readonly string[] }
 
 export type Agent = {
@@ -62,6 +66,10 @@ const diskAfter: Readonly<Record<DeploymentStep, string>> = {
   'boot-block': 'the disk does not boot, its first MiB is zero',
   'post-install': 'the disk holds the whole image, read back; what is done after it is incomplete',
   share: 'the disk holds the whole image, read back',
+  hygiene: 'no disk was touched',
+  repair: 'no disk was touched',
+  capture: 'no disk was touched',
+  publish: 'no disk was touched',
   finish: 'the disk holds the whole image, read back',
 }
 
@@ -84,7 +92,9 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const sessionKey = new Secret(registration.sessionKey)
   log.hide(sessionKey)
   const { deployment, instructions } = registration
-  if (instructions.action === 'stop' || instructions.work === undefined) {
+  const { work, capture } = instructions
+  const order = work ?? capture
+  if (instructions.action === 'stop' || order === undefined) {
     return stays(`the service has nothing to do here: ${instructions.reason ?? 'it gave no reason'}`)
   }
   const service = agent.connect(sessionKey)
@@ -92,17 +102,29 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const reporter = new Reporter(service, deployment, { log, limits: agent.reportLimits, everyMs, beganMs })
   const working = AbortSignal.any([signal, reporter.signal])
   try {
-    const { work } = instructions
+    if (capture) {
+      const { arguments: given, reportLimits: limits } = agent
+      const url = given.service
+      await captureDisk({ work: capture, look, service, url, sessionKey, reporter, log, limits }, working)
+      return { kind: 'finished', action: capture.finish }
+    }
+    invariant(work, 'instructions have one of both kinds of work')
     const action = await deploy({ agent, service, deployment, reporter, sessionKey, look, work }, working)
     return { kind: 'finished', action }
   } catch (error) {
     signal.throwIfAborted()
     const disk = diskAfter[reporter.step]
+    const left = (what: string, why: unknown): Outcome => {
+      const outcome = stays(what, why)
+      return capture && outcome.kind === 'stays'
+        ? { kind: 'finished', action: capture.finish, failed: outcome.why }
+        : outcome
+    }
     // When the service ended the work, that is the reason, whatever it made fail first, and it needs no report.
-    if (reporter.signal.aborted) return stays(`the work has ended; ${disk}`, reporter.signal.reason)
-    if (error instanceof Failure && error.code === 'cancelled') return stays(`the work has ended; ${disk}`, error)
+    if (reporter.signal.aborted) return left(`the work has ended; ${disk}`, reporter.signal.reason)
+    if (error instanceof Failure && error.code === 'cancelled') return left(`the work has ended; ${disk}`, error)
     await reportFailure({ agent, service, deployment, reporter }, error, signal)
-    return stays(`failed in step ${reporter.step}; ${disk}`, error)
+    return left(`failed in step ${reporter.step}; ${disk}`, error)
   } finally {
     await reporter.close()
   }

@@ -26,15 +26,15 @@ export function alignedBuffers(slots: number, bytesEach: number): Buffer[] {
 }
 
 /**
- * Opens a disk for reading and writing. A block device is claimed unless told otherwise: nothing else may mount or claim it
+ * Opens a disk, for reading and writing unless `readOnly`. A block device is claimed unless told otherwise: nothing else may mount or claim it
  * until it is closed. Throws Failure `disk-error` with the path and the errno.
  */
 export async function openDisk(
   path: string,
   sectorBytes: number,
-  { claim = true }: { readonly claim?: boolean } = {},
+  { claim = true, readOnly = false }: { readonly claim?: boolean; readonly readOnly?: boolean } = {},
 ): Promise<OpenDisk> {
-  const flags = constants.O_RDWR | (claim ? constants.O_EXCL : 0)
+  const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | (claim ? constants.O_EXCL : 0)
   const opened = await open(path, flags | constants.O_DIRECT).then(
     (handle) => ({ handle, direct: true }),
     async (error: NodeJS.ErrnoException) => {

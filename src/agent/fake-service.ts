@@ -52,6 +52,14 @@ export class FakeService {
         return {}
       },
       completeDeployment: (input, caller) => told({ name: 'completeDeployment', input }, caller),
+      beginCapture: async (input, caller) => {
+        await told({ name: 'beginCapture', input }, caller)
+        return { nextFrame: 0, chain: '0'.repeat(64) }
+      },
+      completeCapture: async (input, caller) => {
+        await told({ name: 'completeCapture', input }, caller)
+        return { state: 'published' }
+      },
     }
   }
 }

@@ -89,7 +89,12 @@ function addRolloutCommands(program: Command, open: OpenSession): void {
         tableOr(
           'no rollouts yet: start one with `hades deploy`',
           ['rollout', 'setup', 'began', 'hosts'],
-          result.rollouts.map((one) => [one.id, one.setup, moment(one.startedAt), tally(one)]),
+          result.rollouts.map((one) => [
+            one.id,
+            one.captures ? `captures ${one.captures}` : one.setup,
+            moment(one.startedAt),
+            tally(one),
+          ]),
         ),
       )
     })
@@ -161,7 +166,8 @@ const linesMax = 30
 
 function live(rollout: RolloutView): string[] {
   const seconds = (Date.now() - Date.parse(rollout.startedAt)) / 1000
-  const head = `rollout ${rollout.id}  ${rollout.setup}  by ${rollout.engine}  ${duration(seconds)}  ${tally(rollout)}`
+  const what = rollout.captures ? `captures ${rollout.captures}` : rollout.setup
+  const head = `rollout ${rollout.id}  ${what}  by ${rollout.engine}  ${duration(seconds)}  ${tally(rollout)}`
   const running = rollout.deployments.filter(({ state }) => isActive(state))
   const shown = rollout.deployments.length <= linesMax ? rollout.deployments : running.slice(0, linesMax)
   const hidden = rollout.deployments.length - shown.length

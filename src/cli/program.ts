@@ -5,6 +5,7 @@ import { failureMeanings } from '../contract/failures.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { addBootCommands } from './boot.ts'
 import { addCallCommand } from './call.ts'
+import { addCaptureCommands } from './captures.ts'
 import { addDeployCommands } from './deploy.ts'
 import { addEventCommands } from './events.ts'
 import { addHostCommands } from './hosts.ts'
@@ -52,6 +53,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addProfileCommands(program, open)
   addPowerCommands(program, open)
   addDeployCommands(program, open)
+  addCaptureCommands(program, open)
   addSwarmCommand(program, open)
   addEventCommands(program, open)
   addCallCommand(program, open)

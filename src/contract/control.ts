@@ -1,6 +1,7 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
+import { capture, captureOrder } from './capture-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
 import { rolloutPlan } from './setup-types.ts'
@@ -15,6 +16,7 @@ import {
   host,
   hostName,
   id,
+  imageReference,
   label,
   loader,
   networkInterface,
@@ -293,6 +295,45 @@ export const controlOperations = {
     rest: { method: 'GET', path: '/deployments/{deployment}' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ deployment }),
+    failures: ['unknown-deployment'],
+  }),
+
+  startCapture: operation({
+    summary: 'Makes an image of a disk of a host: boots the scout, reads what is used, publishes it',
+    access: 'admin',
+    rest: { method: 'POST', path: '/captures' },
+    input: Type.Object({
+      host: hostName,
+      image: imageReference,
+      ...captureOrder,
+      storedBytesMax: Type.Optional(Type.Integer({ minimum: 1, description: 'No more than this in the library' })),
+      deadlineSeconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 30 * 86_400 })),
+    }),
+    output: Type.Object({ capture }),
+    failures: ['unknown-host', 'already-exists', 'no-power-method', 'wrong-state', 'library-full'],
+  }),
+  getCapture: operation({
+    summary: 'One capture: where it is, what was found in the system, how it ended',
+    access: 'admin',
+    rest: { method: 'GET', path: '/captures/{deployment}' },
+    input: Type.Object({ deployment: id }),
+    output: Type.Object({ capture }),
+    failures: ['unknown-deployment'],
+  }),
+  listCaptures: operation({
+    summary: 'Captures, newest first',
+    access: 'admin',
+    rest: { method: 'GET', path: '/captures' },
+    input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
+    output: Type.Object({ captures: Type.Array(capture) }),
+    failures: [],
+  }),
+  cancelCapture: operation({
+    summary: 'Stops a capture that has not ended; what has come of the disk is removed',
+    access: 'admin',
+    rest: { method: 'POST', path: '/captures/{deployment}/cancel' },
+    input: Type.Object({ deployment: id }),
+    output: Type.Object({ capture }),
     failures: ['unknown-deployment'],
   }),
 

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { imageKinds } from '../model/image.ts'
 import { operation } from './operation.ts'
-import { bytes, dateTime, imageReference, label, sha256, task, words } from './types.ts'
+import { bytes, dateTime, hygiene, imageReference, label, sha256, task, words } from './types.ts'
 
 export const imageKind = words(imageKinds, { title: 'ImageKind' })
 
@@ -50,6 +50,7 @@ export const image = Type.Object(
     signature: Type.Optional(Type.String({ maxLength: 190, description: 'Ed25519, of the digest, by this service' })),
     volumes: Type.Array(imageVolume, { maxItems: 1024 }),
     archive: Type.Optional(archiveCounts),
+    hygiene: Type.Optional(hygiene),
   },
   { title: 'Image' },
 )

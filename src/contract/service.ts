@@ -1,5 +1,6 @@
 // The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
 import { Type } from 'typebox'
+import { captureReport } from './capture-types.ts'
 import { operation, type Port } from './operation.ts'
 import { bytes, deploymentStep, failureCode, hostName, id, inventory, proof, transferCounts, words } from './types.ts'
 import { instructions } from './work-types.ts'
@@ -82,6 +83,39 @@ export const serviceOperations = {
     rest: { method: 'POST', path: '/deployments/{deployment}/complete' },
     input: Type.Object({ ...deploymentOnly, proof }),
     output: answer,
+    failures: ['token-refused', 'unknown-deployment', 'wrong-state'],
+  }),
+  beginCapture: operation({
+    summary: 'The agent has chosen the disk; the answer says with which frame its upload goes on',
+    access: 'agent',
+    rest: { method: 'POST', path: '/captures/{deployment}' },
+    input: Type.Object({
+      ...deploymentOnly,
+      sizeBytes: bytes,
+      sectorBytes: Type.Integer({ minimum: 512, maximum: 65_536 }),
+      fromStart: Type.Optional(
+        Type.Boolean({ description: 'What has come is of no use: the disk holds something else' }),
+      ),
+    }),
+    output: Type.Object({
+      nextFrame: Type.Integer({ minimum: 0, description: 'Every frame before it is durable' }),
+      chain: Type.String({
+        pattern: '^[0-9a-f]{64}$',
+        description: 'Over the SHA-256 of the disk bytes of those frames',
+      }),
+    }),
+    failures: ['token-refused', 'unknown-deployment', 'wrong-state', 'image-too-large', 'library-full'],
+  }),
+  completeCapture: operation({
+    summary:
+      'Every frame is there: publishes the image, and is asked until it is published; the boot record is back then',
+    access: 'agent',
+    rest: { method: 'POST', path: '/captures/{deployment}/complete' },
+    input: Type.Object({ ...deploymentOnly, report: captureReport }),
+    output: Type.Object({
+      state: words(['publishing', 'published', 'stopped']),
+      reason: Type.Optional(Type.String()),
+    }),
     failures: ['token-refused', 'unknown-deployment', 'wrong-state'],
   }),
 }

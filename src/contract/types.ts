@@ -3,6 +3,7 @@
 // name in the WSDL and the OpenAPI document; what has the same title must be the same type.
 import { type Static, type TEnum, Type } from 'typebox'
 import { type BootTarget, bootTargetForms, bootTargetPattern } from '../model/boot.ts'
+import { deploymentKinds, hygieneKinds } from '../model/capture.ts'
 import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
@@ -190,6 +191,31 @@ export const host = Type.Object(
 )
 export type HostView = Static<typeof host>
 
+export const finding = Type.Object(
+  {
+    kind: words(hygieneKinds),
+    path: Type.String({ maxLength: 1000, description: 'In the captured system; never what the file holds' }),
+    text,
+    repaired: Type.Boolean(),
+  },
+  { title: 'Finding' },
+)
+export type Finding = Static<typeof finding>
+
+/** What was found in a captured system that belongs to one machine, or that is not to be passed on. */
+export const hygiene = Type.Object(
+  {
+    systems: Type.Array(Type.Object({ place: label, filesystem: label, name: Type.Optional(label) }), {
+      maxItems: 64,
+      description: 'Linux roots that were looked into',
+    }),
+    findings: Type.Array(finding, { maxItems: 1000 }),
+    notSeen: Type.Array(text, { maxItems: 128, description: 'What could not be looked into, and why' }),
+  },
+  { title: 'Hygiene' },
+)
+export type Hygiene = Static<typeof hygiene>
+
 export const setupView = Type.Object(
   {
     name: label,
@@ -317,6 +343,7 @@ export const deployment = Type.Object(
     id,
     rollout: id,
     host: hostName,
+    kind: words(deploymentKinds),
     setup: setupReference,
     state: deploymentState,
     attempt: Type.Integer({ minimum: 0, description: 'How often the machine was told to boot the scout' }),
@@ -359,6 +386,7 @@ export const rollout = Type.Object(
   {
     id,
     setup: setupReference,
+    captures: Type.Optional(imageReference),
     ...transferPolicy,
     copiesOutOfOrigin,
     startedAt: dateTime,

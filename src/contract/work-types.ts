@@ -1,6 +1,7 @@
 // What the service tells the agent to do: the layout of the host's disks with the images, and what comes after.
 import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
+import { captureWork } from './capture-types.ts'
 import { layout, postInstall } from './layout-types.ts'
 import {
   approvedDisk,
@@ -51,13 +52,14 @@ export const work = Type.Object(
 )
 export type Work = Static<typeof work>
 
-/** What the agent is to do now. `work` is there when `action` is `deploy`. */
+/** What the agent is to do now. `work` is there when `action` is `deploy`, `capture` when it is `capture`. */
 export const instructions = Type.Object(
   {
-    action: words(['deploy', 'stop']),
+    action: words(['deploy', 'capture', 'stop']),
     reason: Type.Optional(Type.String({ maxLength: 4000 })),
     reportEveryMs: Type.Integer({ minimum: 100, maximum: 60_000 }),
     work: Type.Optional(work),
+    capture: Type.Optional(captureWork),
   },
   { title: 'Instructions' },
 )

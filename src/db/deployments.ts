@@ -1,6 +1,7 @@
 // Deployments and rollouts. Every change of state is one guarded statement (`... where state = ...`): whoever comes late
 // changes nothing and is told so.
 import type { Selectable } from 'kysely'
+import type { DeploymentKind } from '../model/capture.ts'
 import { activeStates, type DeploymentState, type DeploymentStep, isActive } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import type { RedeployMode } from '../model/layout.ts'
@@ -31,7 +32,9 @@ export async function addRollout(
   db: Db,
   rollout: {
     readonly setupId: number
-    readonly images: readonly [RolloutImage, ...RolloutImage[]]
+    readonly kind?: DeploymentKind
+    /** None in a capture. */
+    readonly images: readonly RolloutImage[]
     readonly hostIds: readonly number[]
     readonly policy: TransferPolicy & { readonly redeploy?: RedeployMode | undefined }
     readonly acceptNewDisk?: boolean | undefined
@@ -65,7 +68,8 @@ export async function addRollout(
         rollout_id: rolloutId,
         host_id: hostId,
         setup_id: rollout.setupId,
-        image_digest: rollout.images[0].digest,
+        kind: rollout.kind ?? 'deploy',
+        image_digest: rollout.images[0]?.digest ?? '',
         state: 'queued',
         state_since: now,
         started_at: now,
@@ -165,16 +169,23 @@ export async function listRollouts(db: Db, limit: number): Promise<Rollout[]> {
   return await db.selectFrom('rollouts').selectAll().orderBy('id', 'desc').limit(limit).execute()
 }
 
-/** The newest rollout with a deployment under way, or the newest of all; undefined when there is none. */
+/** The newest rollout of a setup with a deployment under way, or the newest of all; undefined when there is none. */
 export async function newestRollout(db: Db): Promise<Rollout | undefined> {
   const [running] = await db
     .selectFrom('deployments')
     .select('rollout_id')
+    .where('kind', '=', 'deploy')
     .where('state', 'in', activeStates)
     .orderBy('rollout_id', 'desc')
     .limit(1)
     .execute()
-  return running ? await findRollout(db, running.rollout_id) : (await listRollouts(db, 1))[0]
+  if (running) return await findRollout(db, running.rollout_id)
+  const newest = await db
+    .selectFrom('deployments')
+    .select((eb) => eb.fn.max('rollout_id').as('id'))
+    .where('kind', '=', 'deploy')
+    .executeTakeFirst()
+  return newest?.id ? await findRollout(db, newest.id) : undefined
 }
 
 /** How many hosts of a site are in a rollout and under way; one at least. */

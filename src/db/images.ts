@@ -93,6 +93,11 @@ export async function removeImage(db: Db, image: Image): Promise<boolean> {
   return other === undefined
 }
 
+/** How many names a digest has. */
+export async function imagesOfDigest(db: Db, digest: string): Promise<number> {
+  return (await db.selectFrom('images').select('id').where('digest', '=', digest).execute()).length
+}
+
 /** What needs an image, in words: setups that name it (newest versions), deployments under way. */
 export async function usersOfImage(db: Db, image: Image): Promise<string[]> {
   const setups = await db

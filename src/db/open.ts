@@ -6,6 +6,7 @@ import { up as swarm } from './migrations/002-swarm.ts'
 import { up as imagesOfRollouts } from './migrations/003-images-of-rollouts.ts'
 import { up as images } from './migrations/004-images.ts'
 import { up as boot } from './migrations/005-boot.ts'
+import { up as captures } from './migrations/006-captures.ts'
 import { up as redeploy } from './migrations/007-redeploy.ts'
 import { up as scripts } from './migrations/008-scripts.ts'
 import type { Schema } from './schema.ts'
@@ -21,6 +22,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '003-images-of-rollouts': { up: imagesOfRollouts },
   '004-images': { up: images },
   '005-boot': { up: boot },
+  '006-captures': { up: captures },
   '007-redeploy': { up: redeploy },
   '008-scripts': { up: scripts },
 }

@@ -2,6 +2,7 @@
 // and on MariaDB. migrations/ makes the tables; nothing else may.
 import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
+import type { CaptureFinish, DeploymentKind } from '../model/capture.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { Loader } from '../model/host.ts'
 import type { ImageKind } from '../model/image.ts'
@@ -24,6 +25,7 @@ export type Schema = {
   rollout_images: RolloutImageRow
   rollout_scripts: RolloutScriptRow
   deployments: DeploymentRow
+  captures: CaptureRow
   events: EventRow
   tasks: TaskRow
   sites: SiteRow
@@ -95,6 +97,8 @@ export type ImageRow = {
   contents: string | null
   /** Of the digest, by the key of the service that published it. */
   signature: string | null
+  /** Of a captured image: what was found in it that belongs to one machine, as JSON of the contract's Hygiene. */
+  hygiene: string | null
 }
 
 export type SetupRow = { id: Generated<number>; name: string; version: number; xml: string; created_at: number }
@@ -157,7 +161,8 @@ export type DeploymentRow = {
   rollout_id: number
   host_id: number
   setup_id: number
-  /** The first image of the rollout. */
+  kind: Generated<DeploymentKind>
+  /** The first image of the rollout; empty for a capture. */
   image_digest: string
   state: DeploymentState
   state_since: number
@@ -191,6 +196,30 @@ export type DeploymentRow = {
   /** Who works on the row, and until when nobody else may. */
   lease_owner: string | null
   lease_until: number
+}
+
+/** The order of a capture, and what of the disk has come: `frames` and `stored_bytes` are durable in its staged file. */
+export type CaptureRow = {
+  deployment_id: number
+  name: string
+  version: string
+  disk: string | null
+  /** As JSON of model/host.ts' DiskHint. */
+  hints: string
+  partition_number: number | null
+  repair: number
+  finish: CaptureFinish
+  deadline_ms: number
+  stored_bytes_max: number | null
+  size_bytes: number | null
+  sector_bytes: number | null
+  frames: number
+  stored_bytes: number
+  /** Of the frames that have come; see model/capture.ts. */
+  chain: string
+  /** What the agent said of disk and hygiene at the end, as JSON of the contract's CaptureReport. */
+  report: string | null
+  digest: string | null
 }
 
 export type EventRow = {

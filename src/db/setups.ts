@@ -1,4 +1,5 @@
-// Setups: documents, each change a new version; old versions stay because deployments point at them.
+// Setups: documents, each change a new version from 1; old versions stay because deployments point at them. Version 0 is our
+// own: captures point at it.
 import type { Selectable } from 'kysely'
 import { Failure } from '../model/failure.ts'
 import type { ImageReference } from '../model/image.ts'
@@ -34,6 +35,7 @@ async function newestSetup(db: Db, name: string): Promise<StoredSetup | undefine
     .selectFrom('setups')
     .selectAll()
     .where('name', '=', name)
+    .where('version', '>', 0)
     .orderBy('version', 'desc')
     .limit(1)
     .executeTakeFirst()
@@ -50,6 +52,7 @@ export async function findSetup(db: Db, reference: string): Promise<StoredSetup>
           .selectAll()
           .where('name', '=', name)
           .where('version', '=', Number(version))
+          .where('version', '>', 0)
           .executeTakeFirst()
   if (!setup) throw new Failure('unknown-setup', `there is no setup ${reference}`, { at: 'setup' })
   return setup
@@ -62,12 +65,19 @@ export async function setupById(db: Db, id: number): Promise<StoredSetup> {
 
 /** Each setup in its newest version. */
 export async function listSetups(db: Db): Promise<StoredSetup[]> {
-  const rows = await db.selectFrom('setups').selectAll().orderBy('name').orderBy('version', 'desc').execute()
+  const rows = await db
+    .selectFrom('setups')
+    .selectAll()
+    .where('version', '>', 0)
+    .orderBy('name')
+    .orderBy('version', 'desc')
+    .execute()
   return rows.filter((row, index) => rows[index - 1]?.name !== row.name)
 }
 
 /** Every version of a setup, the newest first; of all setups when no name is given. */
 export async function setupVersions(db: Db, name: string | undefined): Promise<StoredSetup[]> {
-  const all = db.selectFrom('setups').selectAll().orderBy('name').orderBy('version', 'desc')
+  const rows = db.selectFrom('setups').selectAll().where('version', '>', 0)
+  const all = rows.orderBy('name').orderBy('version', 'desc')
   return await (name === undefined ? all : all.where('name', '=', name)).execute()
 }

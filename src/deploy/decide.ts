@@ -2,7 +2,7 @@
 // a socket or a database. engine.ts performs what is decided.
 import type { ActiveState } from '../model/deployment.ts'
 import type { FailureCode } from '../model/failure.ts'
-import type { Setup } from '../model/setup.ts'
+import type { Course } from '../model/setup.ts'
 
 export type DeploymentFacts = {
   readonly state: ActiveState
@@ -45,7 +45,7 @@ export const bootStallMs = 120_000
 /** How often rows are looked at while nothing is due; reports and requests do not wait for it. */
 const lookEveryMs = 1000
 
-export function decide(facts: DeploymentFacts, setup: Setup, now: number): Decision {
+export function decide(facts: DeploymentFacts, setup: Course, now: number): Decision {
   switch (facts.state) {
     case 'queued':
     case 'powering':
@@ -59,7 +59,7 @@ export function decide(facts: DeploymentFacts, setup: Setup, now: number): Decis
   }
 }
 
-function decideBooting(facts: DeploymentFacts, setup: Setup, now: number): Decision {
+function decideBooting(facts: DeploymentFacts, setup: Course, now: number): Decision {
   const seen = facts.bootSeen
   const late = facts.deadlineAt !== undefined && now >= facts.deadlineAt
   const stalled = seen !== undefined && now - seen.at >= bootStallMs
@@ -76,7 +76,7 @@ function decideBooting(facts: DeploymentFacts, setup: Setup, now: number): Decis
   return anotherAttempt(facts, setup, 'boot-timeout', why)
 }
 
-function decideDeploying(facts: DeploymentFacts, setup: Setup, now: number): Decision {
+function decideDeploying(facts: DeploymentFacts, setup: Course, now: number): Decision {
   if (facts.deadlineAt !== undefined && now >= facts.deadlineAt) {
     return { kind: 'fail', code: 'deadline', why: 'the agent did not finish within the time that the setup gives it' }
   }
@@ -94,7 +94,7 @@ function decideDeploying(facts: DeploymentFacts, setup: Setup, now: number): Dec
   return { kind: 'wait', untilMs: now + lookEveryMs, waitingFor: 'the agent to finish' }
 }
 
-function decideRebooting(facts: DeploymentFacts, setup: Setup, now: number): Decision {
+function decideRebooting(facts: DeploymentFacts, setup: Course, now: number): Decision {
   if (setup.finish.action === 'stay') {
     return { kind: 'done', why: 'the disk is proven; the machine stays in the scout, as its setup says' }
   }
@@ -117,7 +117,7 @@ function decideRebooting(facts: DeploymentFacts, setup: Setup, now: number): Dec
   return { kind: 'wait', untilMs: now + lookEveryMs, waitingFor }
 }
 
-function anotherAttempt(facts: DeploymentFacts, setup: Setup, code: FailureCode, why: string): Decision {
+function anotherAttempt(facts: DeploymentFacts, setup: Course, code: FailureCode, why: string): Decision {
   return facts.attempt < setup.deadlines.attempts
     ? { kind: 'power', why }
     : { kind: 'fail', code, why: `${why} (attempt ${facts.attempt} of ${setup.deadlines.attempts})` }

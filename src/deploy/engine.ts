@@ -10,6 +10,7 @@ import type { PortClient } from '../contract/operation.ts'
 import type { powerOperations } from '../contract/power.ts'
 import type { FailureReport, PowerOutcome } from '../contract/types.ts'
 import { releaseBootRecord } from '../db/boot.ts'
+import { courseOf } from '../db/captures.ts'
 import {
   changeDeployment,
   claimDue,
@@ -22,11 +23,10 @@ import {
 import { about, addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
 import { interfacesOf } from '../db/hosts.ts'
 import type { Schema } from '../db/schema.ts'
-import { setupById } from '../db/setups.ts'
 import { type BootTarget, needsNetwork } from '../model/boot.ts'
 import { isActive } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
-import { parseSetup, type Setup } from '../model/setup.ts'
+import type { Course } from '../model/setup.ts'
 import { type Decision, type DeploymentFacts, decide } from './decide.ts'
 import { tcpAnswers } from './probe.ts'
 
@@ -40,7 +40,7 @@ export type EngineOptions = {
 }
 
 /** The options, with the setups that were read: a version of a setup never changes. */
-type Context = EngineOptions & { readonly setups: Map<number, Setup> }
+type Context = EngineOptions & { readonly setups: Map<number, Course> }
 
 export type Engine = {
   /** Ends the loop; what is being asked of a controller is given up, and taken up again by the next process. */
@@ -111,7 +111,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 async function step(context: Context, row: NamedDeployment, startedAt: number, signal: AbortSignal): Promise<number> {
   if (!isActive(row.state)) return row.due_at
   const { now } = context
-  const setup = await setupOf(context, row.setup_id)
+  const setup = await setupOf(context, row)
   const decision = decide(await factsOf(context, row, setup, startedAt, signal), setup, now())
   return await perform(context, row, setup, decision, signal)
 }
@@ -119,12 +119,14 @@ async function step(context: Context, row: NamedDeployment, startedAt: number, s
 /** Setups kept parsed; more than a site has in use at a time. */
 const setupsMax = 200
 
-async function setupOf({ db, setups }: Context, id: number): Promise<Setup> {
-  let setup = setups.get(id)
+async function setupOf({ db, setups }: Context, row: NamedDeployment): Promise<Course> {
+  // Each capture has a course of its own, and few of them run at a time.
+  if (row.kind === 'capture') return await courseOf(db, row)
+  let setup = setups.get(row.setup_id)
   if (!setup) {
-    setup = parseSetup((await setupById(db, id)).xml)
+    setup = await courseOf(db, row)
     if (setups.size >= setupsMax) setups.clear()
-    setups.set(id, setup)
+    setups.set(row.setup_id, setup)
   }
   return setup
 }
@@ -132,7 +134,7 @@ async function setupOf({ db, setups }: Context, id: number): Promise<Setup> {
 async function factsOf(
   context: Context,
   row: NamedDeployment,
-  setup: Setup,
+  setup: Course,
   startedAt: number,
   signal: AbortSignal,
 ): Promise<DeploymentFacts> {
@@ -158,7 +160,7 @@ async function factsOf(
 async function isObserved(
   { db, power }: Context,
   row: NamedDeployment,
-  setup: Setup,
+  setup: Course,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (setup.finish.action === 'stay') return false
@@ -182,7 +184,7 @@ async function isObserved(
 async function perform(
   context: Context,
   row: NamedDeployment,
-  setup: Setup,
+  setup: Course,
   decision: Decision,
   signal: AbortSignal,
 ): Promise<number> {
@@ -201,7 +203,7 @@ async function perform(
     case 'nudge':
       return await nudge(context, row, { target: setup.finish.target, why: decision.why }, signal)
     case 'done':
-      await end(context, row, 'done', decision.why)
+      await end(context, row, 'done', row.kind === 'capture' ? 'the image is published' : decision.why)
       return now()
     case 'fail':
       await end(context, row, 'failed', decision.why, { code: decision.code, message: [decision.why] })
@@ -240,7 +242,7 @@ async function moveAttempt(
 async function powerOn(
   context: Context,
   before: NamedDeployment,
-  setup: Setup,
+  setup: Course,
   why: string,
   signal: AbortSignal,
 ): Promise<number> {

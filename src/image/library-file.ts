@@ -77,7 +77,8 @@ export class LibraryFile {
   }
 }
 
-async function checkSpace(path: string): Promise<void> {
+/** Throws Failure `library-full` when less than the reserve of the volume of `path` is free. */
+export async function checkSpace(path: string): Promise<void> {
   const { bavail, blocks, bsize } = await statfs(path)
   const reserve = Math.min(reserveBytesMax, (blocks * bsize) / 20)
   if (bavail * bsize >= reserve) return

@@ -45,8 +45,8 @@ async function main(): Promise<void> {
   }
   const outcome = await runAgent(agent, stop.signal)
   if (outcome.kind === 'finished') {
-    log.line(`the service has taken the proof: ${outcome.action}`)
-    if (outcome.action === 'stay') log.line('this machine stays in the scout, as its setup says')
+    log.line(`${outcome.failed?.join(': ') ?? 'the service has taken what was done'}: ${outcome.action}`)
+    if (outcome.action === 'stay') log.line('this machine stays in the scout, as it was told')
     else await endMachine(outcome.action, log)
   } else log.line(`this machine stays in the scout: ${outcome.why.join(': ')}`)
 }

@@ -23,12 +23,15 @@ import { targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
 import { signDigest } from '../model/image-signature.ts'
 import { bootPathOf } from '../model/profile.ts'
+import { captureIntake } from '../operations/capture-intake.ts'
+import { startCaptureSweep } from '../operations/captures.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
 import { powerHandlers } from '../operations/power.ts'
 import { serviceHandlers } from '../operations/service.ts'
 import { version } from '../operations/version.ts'
 import type { World } from '../operations/world.ts'
+import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
@@ -105,6 +108,8 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     await failInterruptedTasks(world)
     if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
     const power = powerHandlers(world)
+    const sweep = startCaptureSweep(world)
+    closing.add(() => sweep.close())
     // The boot services first: a port that is taken must fail before any machine is switched.
     if (options.address !== undefined) await serveMachines({ world, options, folders }, options.address, closing)
     const powerClient = inProcess(powerPort, power)
@@ -183,6 +188,7 @@ async function serveMachines(
       (app) => addBootRoutes(app, resolveBoot, recorder.http),
       (app) => addOriginRoutes(app, { library, baseUrl: bootBase, egress }),
       (app) => swarm.addRoutes(app),
+      (app) => addCaptureFrames(app, captureIntake(world).takeFrame),
     ],
   })
   closing.add(() => server.close())

@@ -26,7 +26,8 @@ export function isActive(state: DeploymentState): state is ActiveState {
 
 /**
  * What the agent does while a deployment is `deploying`, in this order; a setup that does not ask for a step has none. In
- * `share` the disk is whole and the host stays as a source while others still gain from it.
+ * `share` the disk is whole and the host stays as a source while others still gain from it. `hygiene` to `publish` are of
+ * captures only.
  */
 export const deploymentSteps = [
   'inventory',
@@ -39,6 +40,10 @@ export const deploymentSteps = [
   'boot-block',
   'post-install',
   'share',
+  'hygiene',
+  'repair',
+  'capture',
+  'publish',
   'finish',
 ] as const
 export type DeploymentStep = (typeof deploymentSteps)[number]

@@ -32,6 +32,9 @@ export type Setup = {
   readonly deadlines: SetupDeadlines
 }
 
+/** What the engine needs to know of any work on a host. */
+export type Course = Pick<Setup, 'finish' | 'probe' | 'deadlines'>
+
 export type SetupDeadlines = {
   /** From power-on to the agent's registration, each attempt. */
   readonly bootMs: number

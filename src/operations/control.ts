@@ -2,19 +2,17 @@
 import { statfs } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { controlOperations } from '../contract/control.ts'
-import type { Caller, Handlers, Input } from '../contract/operation.ts'
-import { releaseBootRecord, setBootTarget } from '../db/boot.ts'
+import type { Handlers, Input } from '../contract/operation.ts'
+import { setBootTarget } from '../db/boot.ts'
 import {
   activeDeployments,
   addRollout,
   countStates,
-  deploymentsOf,
   findDeployment,
   findRollout,
   listRollouts,
-  moveDeployment,
 } from '../db/deployments.ts'
-import { about, addEvent, listEvents } from '../db/events.ts'
+import { addEvent, listEvents } from '../db/events.ts'
 import { addHost, changeHost, countHosts, findHosts, type Host, removeHost } from '../db/hosts.ts'
 import { listImages } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
@@ -23,10 +21,11 @@ import { keepScripts } from '../db/scripts.ts'
 import { findSetup, listSetups } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
 import { readForms } from '../image/forms.ts'
-import { allowedIn } from '../model/deployment.ts'
-import { Failure, invariant } from '../model/failure.ts'
+import { Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
+import { cancelDeployments } from './cancel.ts'
+import { captureHandlers } from './captures.ts'
 import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
 import { planRollout, planView, refuseImpossible } from './plan.ts'
@@ -47,6 +46,7 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...bootHandlers(world),
     ...profileHandlers(world),
     ...rolloutHandlers(world),
+    ...captureHandlers(world),
     ...swarmHandlers(world),
     ...eventHandlers(world),
   }
@@ -181,7 +181,7 @@ function rolloutHandlers(world: World): Some<RolloutNames> {
       await db.transaction().execute(async (tx) => {
         await findRollout(tx, rollout)
         const only = nodeset === undefined ? undefined : new Set((await hostsOf(tx, nodeset)).map((host) => host.id))
-        await cancel(tx, rollout, only, caller, now())
+        await cancelDeployments(tx, rollout, only, caller, now())
       })
       return await viewOf(rollout)
     },
@@ -208,13 +208,11 @@ async function startRollout(
   const plan = await planRollout(world, tx, { hosts, setup, acceptNewDisk, ignoreInventory })
   refuseImpossible(plan)
   const { stored, images, scripts } = plan
-  const [first, ...more] = images
-  invariant(first, 'a setup names an image')
   const hostIds = hosts.map((host) => host.id)
   const policy = { ...plan.setup.transfer, redeploy: plan.setup.redeploy, ...overriding }
   const { rolloutId, deployments } = await addRollout(
     tx,
-    { setupId: stored.id, images: [first, ...more], hostIds, policy, acceptNewDisk },
+    { setupId: stored.id, images, hostIds, policy, acceptNewDisk },
     now,
   )
   await keepScripts(tx, rolloutId, scripts)
@@ -225,24 +223,6 @@ async function startRollout(
     await addEvent(tx, { source: 'control', kind: 'rollout-started', text, hostId, deploymentId }, now)
   }
   return { rolloutId, digests: images.map(({ digest }) => digest) }
-}
-
-async function cancel(
-  tx: Db,
-  rollout: number,
-  only: ReadonlySet<number> | undefined,
-  caller: Caller,
-  now: number,
-): Promise<void> {
-  for (const row of await deploymentsOf(tx, [rollout])) {
-    if (only && !only.has(row.host_id)) continue
-    if (!allowedIn.cancel.some((state) => state === row.state)) continue
-    const failure = JSON.stringify({ code: 'cancelled', message: [`cancelled while ${row.state}`] })
-    if (!(await moveDeployment(tx, row, 'cancelled', { failure }, now))) continue
-    await releaseBootRecord(tx, row.host_id, row.id, undefined, now)
-    const text = `cancelled while ${row.state}, by ${caller.kind} from ${caller.address}`
-    await addEvent(tx, { source: 'control', kind: 'cancelled', text, ...about(row) }, now)
-  }
 }
 
 /** How long a caller that waits for events is let wait between two looks. */

@@ -1,6 +1,7 @@
 // Publishing an image: a task in the background, because it takes minutes; and withdrawing one.
 import { stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
+import { captureUnderWay } from '../db/captures.ts'
 import { addEvent } from '../db/events.ts'
 import { addImage, findImage, lookUpImage, neededDigests, removeImage, usersOfImage } from '../db/images.ts'
 import {
@@ -61,6 +62,9 @@ export async function publishImage(
     const running = await runningTask(tx, 'publish-image', name)
     if (running)
       throw new Failure('already-exists', `task ${running.id} is publishing ${name} now`, { at: 'reference' })
+    const capturing = await captureUnderWay(tx, reference)
+    if (capturing !== undefined)
+      throw new Failure('already-exists', `deployment ${capturing} is capturing ${name} now`, { at: 'reference' })
     return await addTask(tx, { kind: 'publish-image', subject: name, owner }, now())
   })
   // The task's row owns the outcome; nobody waits for the promise.

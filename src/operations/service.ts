@@ -6,6 +6,7 @@ import type { Disk, FailureReport, Inventory, Proof } from '../contract/types.ts
 import type { Instructions, Work } from '../contract/work-types.ts'
 import { approveDisk, approvedDisksOf } from '../db/approved-disks.ts'
 import { releaseBootRecord } from '../db/boot.ts'
+import { courseOf, findCapture } from '../db/captures.ts'
 import {
   activeDeployments,
   findDeployment,
@@ -20,8 +21,6 @@ import { findHosts, interfacesOf, inventoriesOf, putInventory } from '../db/host
 import type { Db } from '../db/open.ts'
 import { scriptsOfRollout } from '../db/scripts.ts'
 import { setupById } from '../db/setups.ts'
-import { sameSecret } from '../lib/seal.ts'
-import type { Secret } from '../lib/secret.ts'
 import { type ApprovedDisk, isApproved } from '../model/approved-disk.ts'
 import { chooseDisks } from '../model/choose-disk.ts'
 import type { DeploymentStep } from '../model/deployment.ts'
@@ -32,10 +31,12 @@ import { lengthen } from '../model/pace.ts'
 import type { PostInstall } from '../model/post-install.ts'
 import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
+import { admit, armed, bearer, stop } from './agent-session.ts'
+import { captureIntake } from './capture-intake.ts'
 import { fillPostInstall, type TemplateHost } from './post-install.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
 import { trackOf } from './transfers.ts'
-import { failureReport, layoutView, present } from './views.ts'
+import { captureWork, failureReport, layoutView, present } from './views.ts'
 import type { World } from './world.ts'
 
 /** How often an agent reports: often enough to look live, seldom enough for ten thousand of them. */
@@ -48,6 +49,8 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
     await addEvent(db, { source: 'agent', kind, text, ...about(row) }, now())
   }
   return {
+    ...captureIntake(world).handlers,
+
     async registerHost(input, caller) {
       const { row, sessionKey } = await registerHost(world, input, caller)
       const { instructions, remark } = await instructionsOrEnd(world, row, orders)
@@ -90,24 +93,8 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
       // The agent asks again when our answer was lost: what it asks for has happened then.
       if (row.state === 'rebooting' || row.state === 'done') return { action: 'continue' }
       if (row.state !== 'deploying') return stop(row)
-      const setup = parseSetup((await setupById(db, row.setup_id)).xml)
-      const moved = await db.transaction().execute(async (tx) => {
-        const change = {
-          proof: JSON.stringify(proof),
-          ...(proof.transfer ? { transfer: JSON.stringify(proof.transfer) } : {}),
-          deadline_at: now() + setup.deadlines.observeMs,
-          due_at: now(),
-          step: null,
-          bytes_per_second: 0,
-          waiting_for: 'the new system to show itself',
-        }
-        if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
-        await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
-        await approveProven(tx, row, { layout: setup.layout, proof }, now())
-        const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} from now on`
-        await addEvent(tx, { source: 'agent', kind: 'completed', text, ...about(row) }, now())
-        return true
-      })
+      if (row.kind !== 'deploy') throw new Failure('wrong-state', `deployment ${row.id} writes no disk`)
+      const moved = await handOver(world, row, proof)
       return moved ? { action: 'continue' } : stop(await findDeployment(db, deployment))
     },
   }
@@ -145,24 +132,26 @@ function provenDisks(disks: readonly Disk[], layout: Layout, proof: Proof): Appr
   return first === undefined ? [] : [{ name: first.name, ...identity }]
 }
 
-function bearer(caller: Caller, expected: Secret | undefined, what: string): void {
-  if (caller.kind === 'bearer' && expected !== undefined && sameSecret(caller.token, expected)) return
-  throw new Failure('token-refused', `the ${what} is not the one that is good now`)
-}
-
-/** The deployment, if the caller is the agent that registered for it. */
-async function admit({ db, keyring }: World, deployment: number, caller: Caller): Promise<NamedDeployment> {
-  const row = await findDeployment(db, deployment)
-  bearer(caller, sessionKey(keyring, armed(row)), 'session key')
-  return row
-}
-
-function armed({ id, state, boot_nonce, agent }: NamedDeployment) {
-  return { id, state, nonce: boot_nonce, agent }
-}
-
-function stop(row: NamedDeployment): { action: 'stop'; reason: string } {
-  return { action: 'stop', reason: `deployment ${row.id} of ${row.host} is ${row.state}` }
+/** The boot record is back when this returns. False when the deployment has ended meanwhile. */
+async function handOver({ db, now }: World, row: NamedDeployment, proof: Proof): Promise<boolean> {
+  const setup = parseSetup((await setupById(db, row.setup_id)).xml)
+  return await db.transaction().execute(async (tx) => {
+    const change = {
+      proof: JSON.stringify(proof),
+      ...(proof.transfer ? { transfer: JSON.stringify(proof.transfer) } : {}),
+      deadline_at: now() + setup.deadlines.observeMs,
+      due_at: now(),
+      step: null,
+      bytes_per_second: 0,
+      waiting_for: 'the new system to show itself',
+    }
+    if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
+    await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
+    await approveProven(tx, row, { layout: setup.layout, proof }, now())
+    const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} from now on`
+    await addEvent(tx, { source: 'agent', kind: 'completed', text, ...about(row) }, now())
+    return true
+  })
 }
 
 async function registerHost(
@@ -181,13 +170,13 @@ async function registerHost(
     if (deployment.agent !== null) {
       throw new Failure('token-refused', `the boot token of ${input.host} was used by another agent`)
     }
-    const setup = parseSetup((await setupById(tx, deployment.setup_id)).xml)
+    const { deadlines } = await courseOf(tx, deployment)
     // To stay as a source is no delay of the work: its time is not taken from the setup's.
     const { linger_seconds } = await findRollout(tx, deployment.rollout_id)
     const change = {
       agent: input.agent,
       heard_at: now(),
-      deadline_at: now() + setup.deadlines.deployMs + (linger_seconds ?? 0) * 1000,
+      deadline_at: now() + deadlines.deployMs + (linger_seconds ?? 0) * 1000,
       due_at: now(),
       step: 'inventory' as const,
       waiting_for: 'the agent to finish',
@@ -261,6 +250,10 @@ async function instructionsFor(
 ): Promise<{ instructions: Instructions; remark?: string | undefined }> {
   const { db, bootBase } = world
   if (row.state !== 'deploying') return { instructions: { ...stop(row), reportEveryMs } }
+  if (row.kind === 'capture') {
+    const capture = captureWork(row, await findCapture(db, row.id))
+    return { instructions: { action: 'capture', reportEveryMs, capture } }
+  }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
   const images: Work['images'] = []
   const remarks: string[] = []

@@ -1,5 +1,5 @@
 // Rows as the contract shows them: times as text, empty columns left out, no secret.
-
+import type { CaptureReport, CaptureView, CaptureWork } from '../contract/capture-types.ts'
 import type { ImageView } from '../contract/image-types.ts'
 import type { LayoutView } from '../contract/layout-types.ts'
 import type { SiteView } from '../contract/swarm-types.ts'
@@ -8,6 +8,7 @@ import type {
   EventView,
   FailureReport,
   HostView,
+  Hygiene,
   Proof,
   RebootOutcome,
   RolloutView,
@@ -15,6 +16,7 @@ import type {
 } from '../contract/types.ts'
 import { approvedDisksOf } from '../db/approved-disks.ts'
 import { bootRecordsOf } from '../db/boot.ts'
+import { type Capture, capturesOfRollouts } from '../db/captures.ts'
 import {
   deploymentsOf,
   imagesOfRollout,
@@ -33,6 +35,7 @@ import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
 import { targetNow } from '../model/boot.ts'
 import { causeChain, Failure } from '../model/failure.ts'
+import type { DiskHint } from '../model/host.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
 import { copiesOf, originBytes, sum, transferOf } from './transfers.ts'
@@ -127,6 +130,7 @@ export function imageView(image: Image): ImageView {
     volumes: [],
     ...present({ owner: image.owner, description: image.description, signature: image.signature }),
     ...(image.contents === null ? {} : (JSON.parse(image.contents) as Pick<ImageView, 'volumes' | 'archive'>)),
+    ...(image.hygiene === null ? {} : { hygiene: JSON.parse(image.hygiene) as Hygiene }),
   }
 }
 
@@ -168,6 +172,7 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
     id: row.id,
     rollout: row.rollout_id,
     host: row.host,
+    kind: row.kind,
     setup: `${row.setup_name}:${row.setup_version}`,
     state: row.state,
     attempt: row.attempt,
@@ -189,6 +194,35 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
   }
 }
 
+/** A capture with its deployment. */
+export function captureView(capture: Capture, row: NamedDeployment, now: number): CaptureView {
+  const { size_bytes, digest, report } = capture
+  return {
+    image: formatImageReference(capture),
+    ...orderOf(capture),
+    frames: capture.frames,
+    storedBytes: capture.stored_bytes,
+    ...present({ sizeBytes: size_bytes, digest }),
+    // Reader of our own JSON: `completeCapture` is its only writer.
+    ...(report === null ? {} : { report: JSON.parse(report) as CaptureReport }),
+    deployment: deploymentView(row, now),
+  }
+}
+
+/** What the agent of a capture is told. */
+export function captureWork(row: NamedDeployment, capture: Capture): CaptureWork {
+  return { deployment: row.id, image: formatImageReference(capture), ...orderOf(capture) }
+}
+
+function orderOf({ disk, hints, partition_number, repair, finish }: Capture) {
+  return {
+    ...present({ disk, partition: partition_number }),
+    hints: JSON.parse(hints) as DiskHint[],
+    repair: repair === 1,
+    finish,
+  }
+}
+
 /** A stored proof; those of before there were layouts say nothing of places. */
 function proofView(json: string): Proof {
   const { places = [], actions = [], ...proof } = JSON.parse(json) as Omit<Proof, 'places' | 'actions'> & Partial<Proof>
@@ -202,15 +236,21 @@ export async function rolloutViews(db: Db, rollouts: readonly Rollout[], now: nu
     db,
     rollouts.map((rollout) => rollout.id),
   )
+  const captures = await capturesOfRollouts(
+    db,
+    rollouts.map((rollout) => rollout.id),
+  )
   const views: RolloutView[] = []
   for (const rollout of rollouts) {
     const setup = await setupById(db, rollout.setup_id)
     const mine = rows.filter((row) => row.rollout_id === rollout.id)
     const images = await imagesOfRollout(db, rollout.id)
+    const captured = captures.get(rollout.id)
     const ended = mine.every((row) => row.ended_at !== null)
     views.push({
       id: rollout.id,
       setup: `${setup.name}:${setup.version}`,
+      ...(captured ? { captures: formatImageReference(captured) } : {}),
       startedAt: dateTime(rollout.started_at),
       ...policyView(rollout),
       ...present({ copiesOutOfOrigin: copiesOf(sum(mine.map((row) => originBytes(row, transferOf(row)))), images) }),

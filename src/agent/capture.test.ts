@@ -1,0 +1,285 @@
+// The agent against the real Service Port and its database, on loop devices: nothing in between is simulated but the wire.
+import { randomBytes } from 'node:crypto'
+import { open, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { createClient } from '../client/client.ts'
+import type { FrameUpload, TakeFrame } from '../contract/capture-types.ts'
+import type { Caller } from '../contract/operation.ts'
+import { servicePort } from '../contract/service.ts'
+import { importImage } from '../image/import.ts'
+import { Secret } from '../lib/secret.ts'
+import { until } from '../lib/until.ts'
+import { frameSizeBytes } from '../model/image.ts'
+import { captureIntake } from '../operations/capture-intake.ts'
+import { controlHandlers } from '../operations/control.ts'
+import { serviceHandlers } from '../operations/service.ts'
+import { armDeployment, openTestWorld, type TestWorld } from '../operations/testing.ts'
+import { addCaptureFrames } from '../ports/capture-frames.ts'
+import { served } from '../ports/dispatch.ts'
+import { type PortServer, servePorts } from '../ports/http.ts'
+import { type Outcome, runAgent } from './agent.ts'
+import { lookAtMachine, type SeenDisk } from './inventory.ts'
+import { createLog } from './log.ts'
+import { ownFolder } from './test-image.ts'
+
+const admin: Caller = { kind: 'admin', address: 'test' }
+const MiB = 1024 * 1024
+
+let folder: string
+let world: TestWorld
+let control: ReturnType<typeof controlHandlers>
+let closers: (() => Promise<unknown>)[]
+/** What comes before the service takes a frame: throw to refuse it. */
+let before: (upload: FrameUpload) => Promise<void> | void
+/** The frames that were taken, a run of zeros by its first. */
+let taken: number[]
+let server: PortServer
+let port: number
+
+beforeEach(async () => {
+  const own = await ownFolder()
+  folder = own.folder
+  closers = [own.remove]
+  world = await openTestWorld()
+  closers.push(() => world.close())
+  control = controlHandlers(world)
+  before = () => {}
+  taken = []
+  port = 0
+  await serve()
+  closers.push(() => server.close(0))
+  const interfaces = [{ mac: '52:54:00:00:00:01', ip: '10.77.0.11' }]
+  await control.addHost({ name: 'n01', interfaces, powerMethods: [{ driver: 'manual', options: [] }] }, admin)
+})
+afterEach(async () => {
+  for (const close of closers.reverse()) await close()
+})
+
+async function serve(): Promise<void> {
+  const { takeFrame } = captureIntake(world)
+  const take: TakeFrame = async (upload, caller) => {
+    await before(upload)
+    const answer = await takeFrame(upload, caller)
+    taken.push(upload.frame)
+    return answer
+  }
+  server = await servePorts({
+    ports: [served(servicePort, serviceHandlers(world))],
+    listen: [{ host: '127.0.0.1', port }],
+    authenticate: ({ token, address }) => (token === undefined ? undefined : { kind: 'bearer', token, address }),
+    log: pino({ level: 'silent' }),
+    routes: [(app) => addCaptureFrames(app, take)],
+  })
+  const [address] = server.addresses
+  if (address && 'port' in address) port = address.port
+}
+
+/** A disk of `frames`: 'data' random, 'zero' zeros; with a short frame at its end. */
+async function disk(frames: readonly ('data' | 'zero')[]): Promise<{ raw: Buffer; file: string; seen: SeenDisk }> {
+  const parts = frames.map((kind) => (kind === 'data' ? randomBytes(frameSizeBytes) : Buffer.alloc(frameSizeBytes)))
+  const raw = Buffer.concat([...parts, randomBytes(8 * 512)])
+  return await attach(raw)
+}
+
+async function attach(raw: Buffer) {
+  const file = join(folder, `disk-${closers.length}`)
+  await writeFile(file, raw)
+  const { stdout: path } = await execa('losetup', ['--find', '--show', file])
+  closers.push(() => execa('losetup', ['--detach', path]))
+  const seen: SeenDisk = { path, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
+  return { raw, file, seen }
+}
+
+type Order = Omit<Parameters<typeof control.startCapture>[0], 'host' | 'image'>
+
+async function start(order: Order = {}): Promise<number> {
+  return (await control.startCapture({ host: 'n01', image: 'golden:1', ...order }, admin)).capture.deployment.id
+}
+
+/** One attempt of the machine with these disks. */
+async function attempt(deployment: number, disks: readonly SeenDisk[], nonce = 'one', signal?: AbortSignal) {
+  const token = await armDeployment(world, deployment, nonce)
+  const baseUrl = `http://127.0.0.1:${port}`
+  const never = new AbortController().signal
+  return await runAgent(
+    {
+      arguments: { service: baseUrl, host: 'n01', token: new Secret(token) },
+      version: '0.0.0-test',
+      connect: (token) => createClient(servicePort, { kind: 'http', baseUrl, token }),
+      look: async () => {
+        const look = await lookAtMachine(never)
+        const seen = disks.map(({ notUsable: _notUsable, ...disk }) => disk)
+        return { disks, inventory: { ...look.inventory, disks: seen } }
+      },
+      log: createLog(() => {}),
+      peerAddress: { host: '127.0.0.1', port: 0 },
+      originLimits: { stallMs: 500, noProgressMs: 2000, wrongAnswersMax: 3, pauseMs: 10, pauseMsMax: 50 },
+      reportLimits: { callMs: 2000, pauseMs: 10, pauseMsMax: 50 },
+    },
+    signal ?? never,
+  )
+}
+
+const view = async (deployment: number) => (await control.getCapture({ deployment }, admin)).capture
+
+/** The digest that importing these bytes gives. */
+async function digestOf(raw: Buffer): Promise<string> {
+  const source = join(folder, 'expected.raw')
+  await writeFile(source, raw)
+  return (await importImage({ source, folder: world.library.folder })).digest
+}
+
+const finished: Outcome = { kind: 'finished', action: 'reboot' }
+
+test('a disk becomes the image that its bytes give, and its machine is let go', async () => {
+  const { raw, seen } = await disk(['data', 'zero', 'zero', 'data', 'zero'])
+  const deployment = await start()
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  expect(taken).toEqual([0, 1, 3, 4, 5])
+  const { image } = await control.getImage({ reference: 'golden:1' }, admin)
+  expect(image.digest).toBe(await digestOf(raw))
+  expect(await view(deployment)).toMatchObject({
+    digest: image.digest,
+    report: { diskPath: seen.path, diskSerial: 'S1', bytesRead: raw.length },
+    deployment: { state: 'rebooting' },
+  })
+  expect((await control.listBoot({ nodeset: 'n01' }, admin)).records[0]).toMatchObject({ target: 'local' })
+})
+
+test('a connection that is cut and a service that is restarted cost no frame twice and none is lost', async () => {
+  const { raw, seen } = await disk(['data', 'data', 'zero', 'data', 'data', 'data'])
+  const deployment = await start()
+  let cuts = 0
+  before = async ({ frame }) => {
+    if (frame !== 3 || cuts > 0) return
+    cuts += 1
+    // The request that is being answered here loses its connection, and with it its answer; its frame is taken.
+    await server.close(0)
+    await serve()
+  }
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  expect(cuts).toBe(1)
+  expect(taken.toSorted((a, b) => a - b)).toEqual([...new Set(taken)].toSorted((a, b) => a - b))
+  expect((await control.getImage({ reference: 'golden:1' }, admin)).image.digest).toBe(await digestOf(raw))
+})
+
+test('an agent that was killed is followed by one that goes on after what the service has', async () => {
+  const { raw, seen } = await disk(['data', 'data', 'zero', 'data'])
+  const deployment = await start()
+  const killed = new AbortController()
+  before = ({ frame }) => {
+    if (frame === 2) killed.abort(new Error('killed'))
+  }
+  await expect(attempt(deployment, [seen], 'one', killed.signal)).rejects.toThrow('killed')
+  await until('two frames', async () => (await view(deployment)).frames >= 2, { timeoutMs: 5000 })
+  const had = (await view(deployment)).frames
+  before = () => {}
+  taken = []
+  expect(await attempt(deployment, [seen], 'two')).toEqual(finished)
+  expect(Math.min(...taken)).toBe(had)
+  expect((await control.getImage({ reference: 'golden:1' }, admin)).image.digest).toBe(await digestOf(raw))
+})
+
+test('a disk that changed between two attempts is read from its start', async () => {
+  const { raw, seen, file } = await disk(['data', 'data', 'data'])
+  const deployment = await start()
+  const killed = new AbortController()
+  before = ({ frame }) => {
+    if (frame === 2) killed.abort(new Error('killed'))
+  }
+  await expect(attempt(deployment, [seen], 'one', killed.signal)).rejects.toThrow('killed')
+  await until('two frames', async () => (await view(deployment)).frames >= 2, { timeoutMs: 5000 })
+  raw.fill(7, MiB, 2 * MiB)
+  const device = await open(seen.path, 'r+')
+  await device.write(raw, MiB, MiB, MiB)
+  await device.sync()
+  await device.close()
+  expect((await readFile(file)).equals(raw)).toBe(true)
+  before = () => {}
+  taken = []
+  expect(await attempt(deployment, [seen], 'two')).toEqual(finished)
+  expect(taken[0]).toBe(0)
+  expect((await control.getImage({ reference: 'golden:1' }, admin)).image.digest).toBe(await digestOf(raw))
+  const kinds = (await control.listEvents({ deployment }, admin)).events.map(({ kind }) => kind)
+  expect(kinds).toContain('capture-resumed')
+  expect(kinds).toContain('capture-again')
+})
+
+test('a place that the disk cannot read fails the capture with that place', async () => {
+  const { raw, seen, file } = await disk(['data', 'data', 'data'])
+  const deployment = await start()
+  await truncate(file, raw.length - 2 * frameSizeBytes)
+  expect(await attempt(deployment, [seen])).toMatchObject({
+    ...finished,
+    failed: [expect.any(String), expect.any(String), expect.any(String)],
+  })
+  const { failure, failedStep } = (await view(deployment)).deployment
+  expect(failedStep).toBe('capture')
+  expect(failure).toMatchObject({ code: 'disk-error' })
+  expect(failure?.message[0]).toMatch(new RegExp(`at offset ${frameSizeBytes} of ${seen.path}`))
+})
+
+test('a disk that cannot be told from another, or is not there, is no disk to read', async () => {
+  const { seen } = await disk(['data'])
+  const two = [seen, { ...seen, path: '/dev/other', serial: 'S2' }]
+  const cases = [
+    [{}, two, 'disk-ambiguous', 'S2'],
+    [{ disk: 'S3' }, two, 'disk-none', 'S2'],
+    [{ hints: [{ property: 'size', operator: 'lt', value: '5' }] }, two, 'disk-none', 'S2'],
+    [{ partition: 2 }, [seen], 'disk-none', 'it has none'],
+  ] as const
+  for (const [order, disks, code, words] of cases) {
+    const deployment = await start(structuredClone(order) as Order)
+    expect(await attempt(deployment, disks)).toMatchObject({ ...finished, failed: expect.any(Array) })
+    const { failure } = (await view(deployment)).deployment
+    expect(failure).toMatchObject({ code, message: [expect.stringContaining(words)] })
+  }
+  const deployment = await start({ disk: 'S1' })
+  expect(await attempt(deployment, two)).toEqual(finished)
+})
+
+/** A GPT disk: an empty partition, and a Linux root in ext4 as partition 2. */
+async function linuxDisk(): Promise<Buffer> {
+  const [root, file] = [join(folder, 'root'), join(folder, 'linux.raw')]
+  await execa('mkdir', ['-p', `${root}/etc/ssh`, `${root}/usr`, `${root}/root/.ssh`, `${root}/var/log`])
+  await writeFile(join(root, 'etc/os-release'), 'NAME=x\nPRETTY_NAME="Test Linux 1"\n')
+  await writeFile(join(root, 'etc/machine-id'), '0123456789abcdef0123456789abcdef\n')
+  await writeFile(join(root, 'etc/ssh/ssh_host_ed25519_key'), 'secret')
+  await writeFile(join(root, 'root/.ssh/id_rsa'), '-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n')
+  await writeFile(file, '')
+  await truncate(file, 24 * MiB)
+  await execa('sgdisk', ['--new=1:2048:4095', '--new=2:4096:40959', file])
+  await execa('mke2fs', ['-q', '-t', 'ext4', '-d', root, '-E', `offset=${2 * MiB}`, file, '18M'])
+  return await readFile(file)
+}
+
+test('the system on the disk is looked through, named and not written to', async () => {
+  const raw = await linuxDisk()
+  const { seen, file } = await attach(raw)
+  const deployment = await start()
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  const { image } = await control.getImage({ reference: 'golden:1' }, admin)
+  expect(image.hygiene).toMatchObject({
+    systems: [{ place: 'partition 2', filesystem: 'ext4', name: 'Test Linux 1' }],
+    notSeen: [],
+  })
+  expect(image.hygiene?.findings.map(({ kind, path, repaired }) => [kind, path, repaired])).toEqual([
+    ['machine-id', '/etc/machine-id', false],
+    ['ssh-host-key', '/etc/ssh/ssh_host_ed25519_key', false],
+    ['secret', '/root/.ssh/id_rsa', false],
+  ])
+  expect((await readFile(file)).equals(raw)).toBe(true)
+})
+
+test('one partition is captured alone', async () => {
+  const raw = await linuxDisk()
+  const { seen } = await attach(raw)
+  const deployment = await start({ partition: 2 })
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  const { image } = await control.getImage({ reference: 'golden:1' }, admin)
+  expect(image).toMatchObject({ sizeBytes: 18 * MiB, digest: await digestOf(raw.subarray(2 * MiB, 20 * MiB)) })
+  expect(image.hygiene?.systems).toEqual([{ place: 'partition 2', filesystem: 'ext4', name: 'Test Linux 1' }])
+})
