@@ -1,5 +1,5 @@
 // What an image costs: bytes on the wire and bytes to the disk for a Debian disk that is half full and has held more, by every
-// way to keep it. `node bench/images.ts [--gib 2] [--keep FOLDER] [--no-xz]` builds the disk from build/os-image (make build) and prints
+// way to keep it. `node bench/images.ts [--gib 2] [--keep FOLDER] [--skip WAY]...` builds the disk from build/os-image (make build) and prints
 // a table. Needs root, for loop devices.
 import { copyFile, mkdtemp, readdir, rm, stat, statfs, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -141,52 +141,44 @@ async function partclone(disk: string, folder: string, sizeBytes: number) {
   return { wireBytes, diskBytes }
 }
 
-async function measure(disk: string, folder: string, withXz: boolean): Promise<Row[]> {
+async function measure(disk: string, folder: string, skip: readonly string[]): Promise<Row[]> {
   const sizeBytes = await sizeOf(disk)
   const at = (name: string) => join(folder, name)
   const whole = async (path: string) => ({ wireBytes: await sizeOf(path), diskBytes: sizeBytes })
   const convert = (path: string, ...options: string[]) =>
     execa('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', ...options, disk, path])
   const rows: Row[] = [{ way: 'raw', wireBytes: sizeBytes, diskBytes: sizeBytes, seconds: 0 }]
-  rows.push(
-    await timed('qcow2', async () => {
-      await convert(at('qcow2'))
-      return await whole(at('qcow2'))
-    }),
-  )
-  rows.push(
-    await timed('qcow2, zlib', async () => {
-      await convert(at('qcow2z'), '-c')
-      return await whole(at('qcow2z'))
-    }),
-  )
-  rows.push(
-    await timed('raw.zst -3', async () => {
-      await execa('zstd', ['-q', '-3', '-T0', disk, '-o', at('raw.zst')])
-      return await whole(at('raw.zst'))
-    }),
-  )
-  if (withXz)
-    rows.push(
-      await timed('raw.xz -0', async () => {
-        await execa('sh', ['-c', `xz -0 -T0 -c "$1" > "$2"`, 'sh', disk, at('raw.xz')])
-        return await whole(at('raw.xz'))
-      }),
-    )
-  rows.push(await timed('partclone + zstd -3', () => partclone(disk, folder, sizeBytes)))
+  const add = async (way: string, make: Parameters<typeof timed>[1]) => {
+    if (!skip.includes(way)) rows.push(await timed(way, make))
+  }
+  await add('qcow2', async () => {
+    await convert(at('qcow2'))
+    return await whole(at('qcow2'))
+  })
+  await add('qcow2, zlib', async () => {
+    await convert(at('qcow2z'), '-c')
+    return await whole(at('qcow2z'))
+  })
+  await add('raw.zst -3', async () => {
+    await execa('zstd', ['-q', '-3', '-T0', disk, '-o', at('raw.zst')])
+    return await whole(at('raw.zst'))
+  })
+  await add('raw.xz -0', async () => {
+    await execa('sh', ['-c', `xz -0 -T0 -c "$1" > "$2"`, 'sh', disk, at('raw.xz')])
+    return await whole(at('raw.xz'))
+  })
+  await add('partclone + zstd -3', () => partclone(disk, folder, sizeBytes))
   const library = await openLibrary(at('images'))
-  rows.push(
-    await timed('HaDeS', async () => {
-      const { digest, manifest, volumes } = await importImage({ source: disk, folder: library.folder })
-      for (const { partition, fileSystem, freeBytes, kept } of volumes) {
-        console.log(
-          `partition ${partition}: ${fileSystem}, ${Math.round(freeBytes / MiB)} MiB free${kept ? `, kept: ${kept}` : ''}`,
-        )
-      }
-      const cost = costOf(manifest)
-      return { ...cost, wireBytes: cost.wireBytes + (await sizeOf(imagePaths(library, digest).manifest)) }
-    }),
-  )
+  await add('HaDeS', async () => {
+    const { digest, manifest, volumes } = await importImage({ source: disk, folder: library.folder })
+    for (const { partition, fileSystem, freeBytes, kept } of volumes) {
+      console.log(
+        `partition ${partition}: ${fileSystem}, ${Math.round(freeBytes / MiB)} MiB free${kept ? `, kept: ${kept}` : ''}`,
+      )
+    }
+    const cost = costOf(manifest)
+    return { ...cost, wireBytes: cost.wireBytes + (await sizeOf(imagePaths(library, digest).manifest)) }
+  })
   return rows
 }
 
@@ -194,7 +186,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: 'string', default: '2' },
     keep: { type: 'string' },
-    'no-xz': { type: 'boolean', default: false },
+    skip: { type: 'string', multiple: true, default: [] },
   },
 })
 const sizeBytes = Number(values.gib) * 1024 * MiB
@@ -202,7 +194,7 @@ const folder = values.keep ?? (await mkdtemp(join(tmpdir(), 'hades-bench-')))
 try {
   const disk = join(folder, 'disk')
   await makeDisk(disk, sizeBytes)
-  const rows = await measure(disk, folder, !values['no-xz'])
+  const rows = await measure(disk, folder, values.skip)
   console.log('| way | on the wire | to the disk | disk bytes a wire byte | made in |\n|---|---|---|---|---|')
   for (const { way, wireBytes, diskBytes, seconds } of rows) {
     const mib = (bytes: number) => `${Math.round(bytes / MiB)} MiB`
