@@ -15,11 +15,6 @@ export function bytes(text: string): number {
   const size = parseSize(text)
   if (size !== undefined && size > 0) return size
   throw new InvalidArgumentError('write bytes: 500GB, 20GiB, a number.')
-/** Reads `20GiB` or `500 GB`. */
-export function bytes(text: string): number {
-  const read = parseSize(text)
-  if (read !== undefined && read > 0) return read
-  throw new InvalidArgumentError('write a size: 20GiB, 500GB, 1048576.')
 }
 
 export type LimitOptions = { readonly egress?: number; readonly ingress?: number }
