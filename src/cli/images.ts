@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander'
 import type { ImageView } from '../contract/image-types.ts'
 import { Failure } from '../model/failure.ts'
 import { imageKinds } from '../model/image.ts'
+import { hygieneLines } from './captures.ts'
 import { moment, plain, size, table } from './output.ts'
 import { Progress } from './progress.ts'
 import { type OpenSession, type Session, tableOr } from './session.ts'
@@ -154,6 +155,7 @@ function describe({ image, users }: { readonly image: ImageView; readonly users:
   ])
   const lines = [table(['', ''], about).split('\n').slice(1).join('\n')]
   if (volumes.length > 0) lines.push(table(['partition', 'file system', 'size', 'free', 'kept whole because'], volumes))
+  if (image.hygiene) lines.push(hygieneLines(image.hygiene).join('\n'))
   return lines.join('\n\n')
 }
 

@@ -20,13 +20,14 @@ import {
   zeroFrames,
 } from '../image/captured-disk.ts'
 import { importImage } from '../image/import.ts'
-import { removeImage as removeFiles } from '../image/library.ts'
+import { readManifest, removeImage as removeFiles } from '../image/library.ts'
 import { checkSpace } from '../image/library-file.ts'
 import { diskBytesMax } from '../image/manifest.ts'
 import { lengthenChain, zeroFramesMax } from '../model/capture.ts'
 import { Failure } from '../model/failure.ts'
 import { formatImageReference, frameSizeBytes } from '../model/image.ts'
 import { admit, stop } from './agent-session.ts'
+import { imageRow, roomIn } from './images.ts'
 import { failureReport } from './views.ts'
 import type { World } from './world.ts'
 
@@ -198,26 +199,21 @@ async function publish(
 ): Promise<void> {
   const { db, library, log, now } = world
   try {
-    const { digest, manifest, sizeBytes, storedBytes } = await importImage({
+    const capture = await findCapture(db, deployment)
+    const imported = await importImage({
       source: capturedDiskPath(library, deployment),
       folder: library.folder,
+      // What a whole disk is, its content says, as of any file.
+      kind: capture.partition_number === null ? undefined : 'partition',
+      bytesMax: await roomIn(library),
       onProgress: ({ diskBytes }) => {
         progress.doneBytes = diskBytes
       },
     })
-    const capture = await findCapture(db, deployment)
+    const { digest, sizeBytes } = imported
     if (sizeBytes !== capture.size_bytes) throw new Error(`${sizeBytes} bytes came of a disk of ${capture.size_bytes}`)
-    const dataFrames = manifest.frames.filter((frame) => frame.class === 'data').length
-    const image = {
-      name: capture.name,
-      version: capture.version,
-      digest,
-      size_bytes: sizeBytes,
-      data_bytes: Math.min(sizeBytes, dataFrames * manifest.frameSizeBytes),
-      stored_bytes: storedBytes,
-      published_at: now(),
-      hygiene: JSON.stringify(report.hygiene),
-    }
+    const { name, version } = capture
+    const image = { name, version, ...imageRow(world, imported), hygiene: JSON.stringify(report.hygiene) }
     const isNamed = await db.transaction().execute(async (tx) => {
       const row = await findDeployment(tx, deployment)
       if (row.state !== 'deploying') return false
@@ -230,6 +226,8 @@ async function publish(
       }
       if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
       await addImage(tx, image)
+      // Whoever collected what has no name did so before it had one.
+      await readManifest(library, digest)
       await recordDigest(tx, deployment, digest)
       await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
       const text = `image ${formatImageReference(image)} is ${digest}`

@@ -16,6 +16,7 @@ import { captureMs } from '../model/capture.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference, type ImageReference, parseImageReference } from '../model/image.ts'
 import { cancelDeployments } from './cancel.ts'
+import { roomIn } from './images.ts'
 import { captureView } from './views.ts'
 import type { World } from './world.ts'
 
@@ -32,6 +33,7 @@ export function captureHandlers(
   return {
     async startCapture(order) {
       await checkSpace(library.folder)
+      await roomIn(library)
       const deployment = await db.transaction().execute((tx) => startCapture(tx, order, now()))
       return { capture: await viewOf(deployment) }
     },

@@ -14,7 +14,7 @@ import {
   setTaskProgress,
   type Task,
 } from '../db/tasks.ts'
-import { importImage } from '../image/import.ts'
+import { type ImportedImage, importImage } from '../image/import.ts'
 import {
   type Library,
   readManifest,
@@ -73,7 +73,7 @@ export async function publishImage(
 }
 
 /** What the quota leaves for another image; undefined without one. Throws Failure `library-full` when that is nothing. */
-async function roomIn(library: Library): Promise<number | undefined> {
+export async function roomIn(library: Library): Promise<number | undefined> {
   const { quotaBytes } = library
   if (quotaBytes === undefined) return undefined
   const used = (await storedImages(library)).reduce((sum, { storedBytes }) => sum + storedBytes, 0)
@@ -93,7 +93,7 @@ async function work(
   const name = formatImageReference(reference)
   let recording: Promise<void> = Promise.resolve()
   try {
-    const { digest, manifest, sizeBytes, storedBytes, freeBytes, volumes, tar } = await importImage({
+    const imported = await importImage({
       source: path,
       folder: library.folder,
       kind,
@@ -106,22 +106,10 @@ async function work(
       },
     })
     await recording
-    const dataFrames = manifest.frames.filter((frame) => frame.class === 'data').length
+    const { digest, sizeBytes } = imported
     await db.transaction().execute(async (tx) => {
-      await addImage(tx, {
-        ...reference,
-        digest,
-        size_bytes: sizeBytes,
-        data_bytes: Math.min(sizeBytes, dataFrames * manifest.frameSizeBytes),
-        stored_bytes: storedBytes,
-        published_at: now(),
-        kind: kindOf(manifest),
-        free_bytes: freeBytes,
-        owner: owner || null,
-        description: description || null,
-        signature: signDigest(world.signingKey, digest),
-        contents: JSON.stringify({ volumes, ...(tar && { archive: tar }) }),
-      })
+      const said = { owner: owner || null, description: description || null }
+      await addImage(tx, { ...reference, ...imageRow(world, imported), ...said })
       // Whoever collected what has no name did so before it had one.
       await readManifest(library, digest)
       await setTaskProgress(tx, task.id, sizeBytes, sizeBytes)
@@ -134,6 +122,23 @@ async function work(
     await endTask(db, task.id, JSON.stringify(failureReport(error)), now()).catch((cause: unknown) => {
       log.error({ err: cause, task: task.id }, 'the end of a task could not be recorded')
     })
+  }
+}
+
+/** What a row says of an image that was imported. */
+export function imageRow({ now, signingKey }: World, imported: ImportedImage) {
+  const { digest, manifest, sizeBytes, storedBytes, freeBytes, volumes, tar } = imported
+  const dataFrames = manifest.frames.filter((frame) => frame.class === 'data').length
+  return {
+    digest,
+    size_bytes: sizeBytes,
+    data_bytes: Math.min(sizeBytes, dataFrames * manifest.frameSizeBytes),
+    stored_bytes: storedBytes,
+    published_at: now(),
+    kind: kindOf(manifest),
+    free_bytes: freeBytes,
+    signature: signDigest(signingKey, digest),
+    contents: JSON.stringify({ volumes, ...(tar && { archive: tar }) }),
   }
 }
 
