@@ -7,10 +7,12 @@ import { createClient } from '../client/client.ts'
 import { servicePort } from '../contract/service.ts'
 import type { Work } from '../contract/work-types.ts'
 import { Secret } from '../lib/secret.ts'
+import { SigningKey } from '../lib/signing.ts'
 import { until } from '../lib/until.ts'
 import { Failure } from '../model/failure.ts'
 import type { DiskHint } from '../model/host.ts'
 import { frameSizeBytes } from '../model/image.ts'
+import { signDigest } from '../model/image-signature.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
 import { encodeTorrent } from '../protocol/torrent.ts'
@@ -139,7 +141,7 @@ async function serveService(service: FakeService) {
 
 type World = Awaited<ReturnType<typeof createWorld>>
 
-async function run(world: World, options: { token?: string; problem?: unknown } = {}): Promise<Outcome> {
+async function run(world: World, options: { token?: string; problem?: unknown; key?: string } = {}): Promise<Outcome> {
   const signal = new AbortController().signal
   return runAgent(
     {
@@ -147,6 +149,7 @@ async function run(world: World, options: { token?: string; problem?: unknown } 
         service: world.serviceUrl,
         host: 'n01',
         token: new Secret(options.token ?? world.service.bootToken),
+        ...(options.key === undefined ? {} : { key: options.key }),
       },
       version: '0.0.0-test',
       connect: (token) => createClient(servicePort, { kind: 'http', baseUrl: world.serviceUrl, token }),
@@ -592,4 +595,20 @@ test('disks that could not be looked at are no missing disks', async () => {
   expect(world.service.of('reportFailure')).toMatchObject([
     { step: 'inventory', code: 'internal', message: [expect.any(String), 'lsblk: not found'] },
   ])
+})
+
+test('an image that the key of the boot script has not signed is refused, and the disk untouched', async () => {
+  const [ours, another] = [new SigningKey(SigningKey.randomSeed()), new SigningKey(SigningKey.randomSeed())]
+  for (const signature of [undefined, signDigest(another, image.digest)]) {
+    const world = await createWorld()
+    const [order] = world.service.instructions.work?.images ?? []
+    if (order !== undefined && signature !== undefined) order.signature = signature
+    expect(await run(world, { key: ours.publicKey })).toMatchObject({ kind: 'stays' })
+    expect(world.service.of('reportFailure')).toMatchObject([{ step: 'disk', code: 'image-corrupt' }])
+    expect(await isUntouched(world)).toBe(true)
+  }
+  const world = await createWorld()
+  const [order] = world.service.instructions.work?.images ?? []
+  if (order !== undefined) order.signature = signDigest(ours, image.digest)
+  expect(await run(world, { key: ours.publicKey })).toMatchObject({ kind: 'finished' })
 })

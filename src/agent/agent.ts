@@ -10,6 +10,7 @@ import { Secret } from '../lib/secret.ts'
 import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
+import { checkSignature } from '../model/image-signature.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
@@ -178,7 +179,10 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
   try {
     reporter.begin('disk')
     const manifests = new Map<string, Manifest>()
-    for (const { reference, manifestUrl, digest } of work.images) {
+    for (const { reference, manifestUrl, digest, signature } of work.images) {
+      const { key } = agent.arguments
+      // The key came with the boot script, not with the order: whoever can forge only one of them writes nothing.
+      if (key !== undefined) checkSignature({ reference, digest, signature, publicKey: key })
       manifests.set(reference, await origin.fetchManifest(manifestUrl, digest, signal))
     }
     const buffers = createBuffers(lanes)

@@ -9,12 +9,14 @@ export type AgentArguments = {
   readonly host: string
   /** The one-time boot token. */
   readonly token: Secret
+  /** The public key that images must be signed by, base64; undefined when the script was of a service that signs none. */
+  readonly key?: string | undefined
   /** Of the interface that the machine booted from, where the loader said which. */
   readonly mac?: string | undefined
 }
 
 /**
- * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=` where it is given, out of a kernel command
+ * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=` and `hades.key=` where they are given, out of a kernel command
  * line; of a word given twice the last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
  */
 export function parseArguments(commandLine: string): AgentArguments {
@@ -33,7 +35,9 @@ export function parseArguments(commandLine: string): AgentArguments {
     })
   }
   const mac = words.get('mac')
+  const key = words.get('key')
   return {
+    ...(key === undefined ? {} : { key }),
     ...(mac !== undefined && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) ? { mac: mac.toLowerCase() } : {}),
     service: take('service', isHttpUrl, 'http://ADDRESS:PORT'),
     host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),

@@ -44,6 +44,7 @@ beforeEach(async () => {
     keyring: new Keyring(Keyring.randomKey()),
     folders: { loaders: join(folder, 'loaders'), scout: join(folder, 'scout'), netboot: join(folder, 'netboot') },
     stage2Sha256: 'abc',
+    imageKey: 'KEY+/=',
     httpBase: 'http://10.77.0.1:7780',
     scoutArgs: ['hades.ssh_key=AAA'],
     onScript: (_, rendered) => told.push(rendered),

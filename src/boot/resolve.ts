@@ -38,6 +38,8 @@ export type ResolveOptions = {
   readonly stage2Sha256: string
   /** The Service Port's address for agents, as `http://10.77.0.1:7780`; the boot namespace is below `/boot`. */
   readonly httpBase: string
+  /** The public key that images are signed by, base64: the agent believes no other word on what may be written. */
+  readonly imageKey: string
   /** More kernel arguments for the scout, such as `hades.ssh_key=...`. */
   readonly scoutArgs: readonly string[]
   /** Told of every script that was rendered: the moment in which a machine's way was decided. */
@@ -131,7 +133,7 @@ async function scriptFor(options: ResolveOptions, view: BootView, target: BootTa
   }
 }
 
-function scoutArguments({ httpBase, stage2Sha256 }: ResolveOptions, view: BootView): string[] {
+function scoutArguments({ httpBase, stage2Sha256, imageKey }: ResolveOptions, view: BootView): string[] {
   return [
     ...scoutKernelArgs,
     `hades.service=${httpBase}`,
@@ -139,6 +141,7 @@ function scoutArguments({ httpBase, stage2Sha256 }: ResolveOptions, view: BootVi
     `hades.mac=${view.mac}`,
     `hades.stage2=${httpBase}/boot/${scoutPrefix}stage2.squashfs`,
     `hades.stage2.sha256=${stage2Sha256}`,
+    `hades.key=${imageKey}`,
   ]
 }
 

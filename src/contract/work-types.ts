@@ -21,6 +21,7 @@ export const imageOrder = Type.Object(
   {
     reference: imageReference,
     digest: sha256,
+    signature: Type.Optional(Type.String({ maxLength: 190, description: 'Ed25519, of the digest, by this service' })),
     manifestUrl: label,
     imageUrl: label,
     transfer: transferOrder,

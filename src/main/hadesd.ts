@@ -163,6 +163,7 @@ async function serveMachines(
     folders,
     stage2Sha256: await stage2Sha256Of(folders.scout),
     httpBase: bootBase,
+    imageKey: world.signingKey.publicKey,
     scoutArgs: await scoutArgs(options.scoutKey),
     onScript: recorder.script,
   })

@@ -18,6 +18,7 @@ import {
 } from '../db/deployments.ts'
 import { about, addEvent } from '../db/events.ts'
 import { findHosts, interfacesOf, inventoriesOf, putInventory } from '../db/hosts.ts'
+import { signatureOf } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { scriptsOfRollout } from '../db/scripts.ts'
 import { setupById } from '../db/setups.ts'
@@ -263,6 +264,7 @@ async function instructionsFor(
     images.push({
       reference: formatImageReference(image),
       digest: image.digest,
+      ...present({ signature: await signatureOf(db, image.digest) }),
       manifestUrl: `${imageBase}/manifest.json`,
       imageUrl: `${imageBase}/image.zst`,
       transfer: order,
