@@ -42,10 +42,10 @@ afterAll(async () => {
 const firstDisk = '<hint property="serial" operator="contains" value="-d0"/>'
 const secondDisk = '<hint property="serial" operator="contains" value="-d1"/>'
 
-/** Deploys a setup to both machines and waits for their new systems. */
+/** Deploys a setup to both machines, also to disks that none has proven before, and waits for their new systems. */
 async function deploy(xml: string, setup: string): Promise<ReadonlyMap<string, DeploymentView>> {
   await cluster.control.putSetup({ xml })
-  const { rollout } = await cluster.control.startRollout({ nodeset: 'n[01-02]', setup })
+  const { rollout } = await cluster.control.startRollout({ nodeset: 'n[01-02]', setup, acceptNewDisk: true })
   const deployments = await until(
     `both new systems of ${setup}`,
     async () => {
