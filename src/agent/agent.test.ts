@@ -337,6 +337,35 @@ test('a disk that the setup erases is erased first, read, and not compared', asy
   expect(kinds).toEqual(['disk-chosen', 'erasing', 'erased', 'gpt-moved'])
 })
 
+test('a host that is told to erase erases its disk, tells what it read, and writes nothing', async () => {
+  const world = await createWorld()
+  const erase = { deployment: 7, method: 'zero', finish: 'poweroff' } as const
+  world.service.instructions = { action: 'erase', reportEveryMs: 100, erase }
+  expect(await run(world)).toEqual({ kind: 'finished', action: 'poweroff' })
+  const [completed] = world.service.of('completeErase')
+  const [disk] = world.disks
+  expect(completed?.report.disks).toMatchObject([
+    { path: disk?.path, sizeBytes: disk?.sizeBytes, serial: 'S1', text: expect.stringMatching(/read as zeros now$/) },
+  ])
+  expect(completed?.report.steps.map(({ step }) => step)).toEqual(['inventory', 'disk', 'erase', 'finish'])
+  expect((await readFile(world.backing)).every((byte) => byte === 0)).toBe(true)
+})
+
+test.each([
+  { disk: 'other', code: 'disk-none', words: /no disk is `other`; seen: .*S1/ },
+  { disk: undefined, code: 'disk-ambiguous', words: /2 disks fit: name one .*or say `all`/ },
+  { disk: 'all', code: 'disk-none', words: /cannot be erased: it is mounted; nothing was erased/ },
+])('an erase of $disk that is not clear touches no disk', async ({ disk, code, words }) => {
+  const world = await createWorld()
+  const [first] = world.disks
+  if (first !== undefined) world.disks.push({ ...first, path: '/dev/other', serial: 'S2', notUsable: 'it is mounted' })
+  const erase = { deployment: 7, method: 'zero', finish: 'stay', ...(disk && { disk }) } as const
+  world.service.instructions = { action: 'erase', reportEveryMs: 100, erase }
+  expect(await run(world)).toMatchObject({ kind: 'stays' })
+  expect(world.service.of('reportFailure')).toMatchObject([{ code, message: [expect.stringMatching(words)] }])
+  expect(await isUntouched(world)).toBe(true)
+})
+
 test('auto samples the disk: rubbish is written over, and the reason is told', async () => {
   const world = await createWorld({ diskBytes: image.raw.length, redeploy: 'auto' })
   expect(await run(world)).toMatchObject({ kind: 'finished' })

@@ -19,6 +19,7 @@ import { Brought, sumCounts } from './bring.ts'
 import { captureDisk } from './capture.ts'
 import { findTwin } from './device-tree.ts'
 import { smaller } from './engine.ts'
+import { eraseDisks } from './erase-disks.ts'
 import { type EfiSystemPartition, findEfiSystemPartition, partitionUuids } from './gpt.ts'
 import type { Look } from './inventory.ts'
 import { together } from './lanes.ts'
@@ -93,8 +94,8 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   const sessionKey = new Secret(registration.sessionKey)
   log.hide(sessionKey)
   const { deployment, instructions } = registration
-  const { work, capture } = instructions
-  const order = work ?? capture
+  const { work, capture, erase } = instructions
+  const order = work ?? capture ?? erase
   if (instructions.action === 'stop' || order === undefined) {
     return stays(`the service has nothing to do here: ${instructions.reason ?? 'it gave no reason'}`)
   }
@@ -109,7 +110,11 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
       await captureDisk({ work: capture, look, service, url, sessionKey, reporter, log, limits }, working)
       return { kind: 'finished', action: capture.finish }
     }
-    invariant(work, 'instructions have one of both kinds of work')
+    if (erase) {
+      await eraseDisks({ work: erase, look, service, reporter, log, limits: agent.reportLimits }, working)
+      return { kind: 'finished', action: erase.finish }
+    }
+    invariant(work, 'instructions have one of the kinds of work')
     const action = await deploy({ agent, service, deployment, reporter, sessionKey, look, work }, working)
     return { kind: 'finished', action }
   } catch (error) {

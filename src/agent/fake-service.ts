@@ -52,6 +52,7 @@ export class FakeService {
         return {}
       },
       completeDeployment: (input, caller) => told({ name: 'completeDeployment', input }, caller),
+      completeErase: (input, caller) => told({ name: 'completeErase', input }, caller),
       beginCapture: async (input, caller) => {
         await told({ name: 'beginCapture', input }, caller)
         return { nextFrame: 0, chain: '0'.repeat(64) }

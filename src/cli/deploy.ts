@@ -127,7 +127,8 @@ function tally(rollout: RolloutView): string {
   return [...counts].map(([state, count]) => `${count} ${state}`).join(', ')
 }
 
-async function watch(session: Session, id: number): Promise<void> {
+/** Shows a rollout until it has ended; the exit code tells how. */
+export async function watch(session: Session, id: number): Promise<void> {
   const progress = new Progress(process.stderr)
   const leave = (): void => {
     progress[Symbol.dispose]()

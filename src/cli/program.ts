@@ -7,6 +7,7 @@ import { addBootCommands } from './boot.ts'
 import { addCallCommand } from './call.ts'
 import { addCaptureCommands } from './captures.ts'
 import { addDeployCommands } from './deploy.ts'
+import { addEraseCommand } from './erase.ts'
 import { addEventCommands } from './events.ts'
 import { addHostCommands } from './hosts.ts'
 import { addImageCommands } from './images.ts'
@@ -54,6 +55,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addPowerCommands(program, open)
   addDeployCommands(program, open)
   addCaptureCommands(program, open)
+  addEraseCommand(program, open)
   addSwarmCommand(program, open)
   addEventCommands(program, open)
   addCallCommand(program, open)

@@ -2,6 +2,7 @@
 import { Type } from 'typebox'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
 import { capture, captureOrder } from './capture-types.ts'
+import { eraseOrder, erasure } from './erase-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
 import { rolloutPlan } from './setup-types.ts'
@@ -334,6 +335,32 @@ export const controlOperations = {
     rest: { method: 'POST', path: '/captures/{deployment}/cancel' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ capture }),
+    failures: ['unknown-deployment'],
+  }),
+
+  startErase: operation({
+    summary: 'Erases disks of hosts: boots the scout, erases, reads what is left; what they held is lost',
+    access: 'admin',
+    rest: { method: 'POST', path: '/erasures' },
+    input: Type.Object({
+      nodeset,
+      ...eraseOrder,
+      confirm: Type.Integer({
+        minimum: 0,
+        description: 'How many hosts are meant: it is refused when they are not so many',
+      }),
+      max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+      deadlineSeconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 30 * 86_400 })),
+    }),
+    output: Type.Object({ rollout }),
+    failures: ['unknown-host', 'no-power-method', 'wrong-state'],
+  }),
+  getErasure: operation({
+    summary: "One host's disks being erased: where it is, and what was read before and after",
+    access: 'admin',
+    rest: { method: 'GET', path: '/erasures/{deployment}' },
+    input: Type.Object({ deployment: id }),
+    output: Type.Object({ erasure }),
     failures: ['unknown-deployment'],
   }),
 

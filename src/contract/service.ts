@@ -1,6 +1,7 @@
 // The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
 import { Type } from 'typebox'
 import { captureReport } from './capture-types.ts'
+import { eraseReport } from './erase-types.ts'
 import { operation, type Port } from './operation.ts'
 import { bytes, deploymentStep, failureCode, hostName, id, inventory, proof, transferCounts, words } from './types.ts'
 import { instructions } from './work-types.ts'
@@ -82,6 +83,14 @@ export const serviceOperations = {
     access: 'agent',
     rest: { method: 'POST', path: '/deployments/{deployment}/complete' },
     input: Type.Object({ ...deploymentOnly, proof }),
+    output: answer,
+    failures: ['token-refused', 'unknown-deployment', 'wrong-state'],
+  }),
+  completeErase: operation({
+    summary: 'The disks are erased and read; the boot record is back at its default before this is answered',
+    access: 'agent',
+    rest: { method: 'POST', path: '/erasures/{deployment}/complete' },
+    input: Type.Object({ ...deploymentOnly, report: eraseReport }),
     output: answer,
     failures: ['token-refused', 'unknown-deployment', 'wrong-state'],
   }),

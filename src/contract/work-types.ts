@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { finalActions } from '../model/deployment.ts'
 import { captureWork } from './capture-types.ts'
+import { eraseWork } from './erase-types.ts'
 import { layout, postInstall } from './layout-types.ts'
 import {
   approvedDisk,
@@ -53,14 +54,15 @@ export const work = Type.Object(
 )
 export type Work = Static<typeof work>
 
-/** What the agent is to do now. `work` is there when `action` is `deploy`, `capture` when it is `capture`. */
+/** What the agent is to do now. `work` is there when `action` is `deploy`, and so on. */
 export const instructions = Type.Object(
   {
-    action: words(['deploy', 'capture', 'stop']),
+    action: words(['deploy', 'capture', 'erase', 'stop']),
     reason: Type.Optional(Type.String({ maxLength: 4000 })),
     reportEveryMs: Type.Integer({ minimum: 100, maximum: 60_000 }),
     work: Type.Optional(work),
     capture: Type.Optional(captureWork),
+    erase: Type.Optional(eraseWork),
   },
   { title: 'Instructions' },
 )

@@ -3,12 +3,14 @@
 import type { Selectable } from 'kysely'
 import { type CaptureFinish, courseOfCapture, emptyChain } from '../model/capture.ts'
 import { activeStates } from '../model/deployment.ts'
+import { courseOfErase } from '../model/erase.ts'
 import { Failure } from '../model/failure.ts'
 import type { DiskHint } from '../model/host.ts'
 import type { ImageReference } from '../model/image.ts'
 import { type Course, parseSetup } from '../model/setup.ts'
 import { defaultTransferPolicy } from '../model/transfer-policy.ts'
 import { addRollout, type NamedDeployment } from './deployments.ts'
+import { findErasure } from './erasures.ts'
 import type { Db } from './open.ts'
 import type { CaptureRow } from './schema.ts'
 import { setupById } from './setups.ts'
@@ -153,9 +155,13 @@ export async function recordDigest(db: Db, deploymentId: number, digest: string)
   await db.updateTable('captures').set({ digest }).where('deployment_id', '=', deploymentId).execute()
 }
 
-/** What the engine needs to know of a deployment: from its setup, or from the order of its capture. */
+/** What the engine needs to know of a deployment: from its setup, or from the order of its capture or erasure. */
 export async function courseOf(db: Db, row: Pick<NamedDeployment, 'id' | 'kind' | 'setup_id'>): Promise<Course> {
   if (row.kind === 'deploy') return parseSetup((await setupById(db, row.setup_id)).xml)
+  if (row.kind === 'erase') {
+    const { finish, deadline_ms } = await findErasure(db, row.id)
+    return courseOfErase({ finish, deadlineMs: deadline_ms })
+  }
   const { finish, deadline_ms } = await findCapture(db, row.id)
   return courseOfCapture({ finish, deadlineMs: deadline_ms })
 }

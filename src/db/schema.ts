@@ -4,6 +4,7 @@ import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { CaptureFinish, DeploymentKind } from '../model/capture.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
+import type { EraseFinish, ErasingMethod } from '../model/erase.ts'
 import type { Loader } from '../model/host.ts'
 import type { ImageKind } from '../model/image.ts'
 import type { RedeployMode } from '../model/layout.ts'
@@ -26,6 +27,7 @@ export type Schema = {
   rollout_scripts: RolloutScriptRow
   deployments: DeploymentRow
   captures: CaptureRow
+  erasures: ErasureRow
   events: EventRow
   tasks: TaskRow
   sites: SiteRow
@@ -220,6 +222,17 @@ export type CaptureRow = {
   /** What the agent said of disk and hygiene at the end, as JSON of the contract's CaptureReport. */
   report: string | null
   digest: string | null
+}
+
+/** The order of an erasure. */
+export type ErasureRow = {
+  deployment_id: number
+  method: ErasingMethod
+  disk: string | null
+  finish: EraseFinish
+  deadline_ms: number
+  /** What the agent said at the end, as JSON of the contract's EraseReport. */
+  report: string | null
 }
 
 export type EventRow = {

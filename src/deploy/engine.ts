@@ -24,6 +24,7 @@ import { about, addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
 import { interfacesOf } from '../db/hosts.ts'
 import type { Schema } from '../db/schema.ts'
 import { type BootTarget, needsNetwork } from '../model/boot.ts'
+import type { DeploymentKind } from '../model/capture.ts'
 import { isActive } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Course } from '../model/setup.ts'
@@ -120,8 +121,8 @@ async function step(context: Context, row: NamedDeployment, startedAt: number, s
 const setupsMax = 200
 
 async function setupOf({ db, setups }: Context, row: NamedDeployment): Promise<Course> {
-  // Each capture has a course of its own, and few of them run at a time.
-  if (row.kind === 'capture') return await courseOf(db, row)
+  // Each capture and erasure has a course of its own, and few of them run at a time.
+  if (row.kind !== 'deploy') return await courseOf(db, row)
   let setup = setups.get(row.setup_id)
   if (!setup) {
     setup = await courseOf(db, row)
@@ -181,6 +182,12 @@ async function isObserved(
   return false
 }
 
+/** What is said of the end of what deploys nothing. */
+const endWords: Partial<Record<DeploymentKind, string>> = {
+  capture: 'the image is published',
+  erase: 'the disks are erased',
+}
+
 async function perform(
   context: Context,
   row: NamedDeployment,
@@ -203,7 +210,7 @@ async function perform(
     case 'nudge':
       return await nudge(context, row, { target: setup.finish.target, why: decision.why }, signal)
     case 'done':
-      await end(context, row, 'done', row.kind === 'capture' ? 'the image is published' : decision.why)
+      await end(context, row, 'done', endWords[row.kind] ?? decision.why)
       return now()
     case 'fail':
       await end(context, row, 'failed', decision.why, { code: decision.code, message: [decision.why] })

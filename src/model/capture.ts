@@ -5,7 +5,7 @@ import type { FinalAction } from './deployment.ts'
 import { type Course, defaultDeadlines } from './setup.ts'
 
 /** What a rollout's hosts are told to do. */
-export const deploymentKinds = ['deploy', 'capture'] as const
+export const deploymentKinds = ['deploy', 'capture', 'erase'] as const
 export type DeploymentKind = (typeof deploymentKinds)[number]
 
 /** What is known in a captured system as belonging to one machine, or as not to be passed on. */

@@ -26,6 +26,7 @@ import { formatImageReference } from '../model/image.ts'
 import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
 import { cancelDeployments } from './cancel.ts'
 import { captureHandlers } from './captures.ts'
+import { eraseHandlers } from './erasures.ts'
 import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
 import { planRollout, planView, refuseImpossible } from './plan.ts'
@@ -47,6 +48,7 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...profileHandlers(world),
     ...rolloutHandlers(world),
     ...captureHandlers(world),
+    ...eraseHandlers(world),
     ...swarmHandlers(world),
     ...eventHandlers(world),
   }

@@ -16,6 +16,7 @@ import {
   type NamedDeployment,
   recordProgress,
 } from '../db/deployments.ts'
+import { findErasure } from '../db/erasures.ts'
 import { about, addEvent } from '../db/events.ts'
 import { findHosts, interfacesOf, inventoriesOf, putInventory } from '../db/hosts.ts'
 import { signatureOf } from '../db/images.ts'
@@ -34,6 +35,7 @@ import { parseSetup } from '../model/setup.ts'
 import { attemptToken, sessionKey } from '../model/token.ts'
 import { admit, armed, bearer, stop } from './agent-session.ts'
 import { captureIntake } from './capture-intake.ts'
+import { eraseIntake, eraseWork } from './erasures.ts'
 import { fillPostInstall, type TemplateHost } from './post-install.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
 import { trackOf } from './transfers.ts'
@@ -51,6 +53,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
   }
   return {
     ...captureIntake(world).handlers,
+    ...eraseIntake(world),
 
     async registerHost(input, caller) {
       const { row, sessionKey } = await registerHost(world, input, caller)
@@ -254,6 +257,10 @@ async function instructionsFor(
   if (row.kind === 'capture') {
     const capture = captureWork(row, await findCapture(db, row.id))
     return { instructions: { action: 'capture', reportEveryMs, capture } }
+  }
+  if (row.kind === 'erase') {
+    const erase = eraseWork(await findErasure(db, row.id))
+    return { instructions: { action: 'erase', reportEveryMs, erase } }
   }
   const setup = parseSetup((await setupById(db, row.setup_id)).xml)
   const images: Work['images'] = []
