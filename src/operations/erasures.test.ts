@@ -46,7 +46,7 @@ test('without the right count nothing begins, and the hosts that are meant are n
 test('a host is told to erase, reports what it read, and gets its boot record back before it is answered', async () => {
   const order = { nodeset: 'n1', method: 'secure', disk: 'all', confirm: 1 } as const
   const { rollout } = await control.startErase(order, admin)
-  const [{ id = 0 } = {}] = rollout.deployments
+  const id = rollout.deployments[0]?.id ?? 0
   expect((await control.listBoot({ nodeset: 'n1' }, admin)).records).toMatchObject([{ target: 'scout' }])
   const token = await armDeployment(world, id)
   const agent = '11111111-1111-4111-8111-111111111111'
