@@ -35,10 +35,7 @@ export async function chooseSource(
   )
 }
 
-function chooseCaptured(
-  disks: readonly SeenDisk[],
-  { disk, hints = [] }: Pick<CaptureWork, 'disk' | 'hints'>,
-): SeenDisk {
+function chooseCaptured(disks: readonly SeenDisk[], { disk, hints }: Pick<CaptureWork, 'disk' | 'hints'>): SeenDisk {
   const isNamed = (one: SeenDisk) =>
     disk === undefined || disk === 'system' || [one.path, one.byPath, one.serial, one.wwn].includes(disk)
   const fitting = disks.filter((one) => isNamed(one) && diskFits(one, hints))

@@ -11,10 +11,12 @@ const disk = Type.String({
   description: "A disk's path, serial or WWN as the inventory has it, or `system`: the only disk",
 })
 
+const hints = Type.Array(diskHint, { maxItems: 32, description: 'As in a setup; all must be met' })
+
 /** Which disk, what is done to its copy, and what the machine does afterwards. */
 export const captureOrder = {
   disk: Type.Optional(disk),
-  hints: Type.Optional(Type.Array(diskHint, { maxItems: 32, description: 'As in a setup; all must be met' })),
+  hints: Type.Optional(hints),
   partition: Type.Optional(partition),
   repair: Type.Optional(
     Type.Boolean({ description: 'Mends in the image what belongs to one machine; its disk stays as it is' }),
@@ -42,6 +44,7 @@ export const capture = Type.Object(
   {
     image: imageReference,
     ...captureOrder,
+    hints,
     sizeBytes: Type.Optional(Type.Integer({ minimum: 0, description: 'Of the disk or partition' })),
     frames: Type.Integer({ minimum: 0, description: 'Frames of 4 MiB that the service has, durably' }),
     storedBytes: bytes,
@@ -55,7 +58,7 @@ export type CaptureView = Static<typeof capture>
 
 /** What the agent is to capture. */
 export const captureWork = Type.Object(
-  { deployment: id, image: imageReference, ...captureOrder, finish: words(captureFinishes) },
+  { deployment: id, image: imageReference, ...captureOrder, hints, finish: words(captureFinishes) },
   { title: 'CaptureWork' },
 )
 export type CaptureWork = Static<typeof captureWork>

@@ -85,7 +85,11 @@ export const imageOperations = {
     input: Type.Object({ reference: imageReference }),
     output: Type.Object({
       image,
-      publicKey: Type.String({ maxLength: 190, description: 'Of this service: what checks the signature' }),
+      publicKey: Type.String({
+        minLength: 1,
+        maxLength: 190,
+        description: 'Of this service: what checks the signature',
+      }),
       users: Type.Array(label, { description: 'Setups that name it and deployments under way, in words' }),
     }),
     failures: ['unknown-image'],

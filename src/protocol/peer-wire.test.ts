@@ -234,10 +234,11 @@ describe('a handshake', () => {
 describe('an extension handshake', () => {
   test('names what both understand', () => {
     const payload = encodeExtensionHandshake({ client: 'HaDeS 1', requestsMax: 500 })
-    expect(payload.toString()).toBe('d1:md5:hadesi1e11:lt_donthavei2ee4:reqqi500e1:v7:HaDeS 1e')
+    expect(payload.toString()).toBe('d1:md5:hadesi1e11:hades_neveri3e11:lt_donthavei2ee4:reqqi500e1:v7:HaDeS 1e')
     expect(decodeExtensionHandshake(payload)).toEqual({
       extensions: new Map([
         ['hades', 1],
+        ['hades_never', 3],
         ['lt_donthave', 2],
       ]),
       client: 'HaDeS 1',
