@@ -40,7 +40,13 @@ const hostFields = {
   defaultTarget: Type.Optional(bootTarget),
 }
 
-const siteName = Type.String({ minLength: 1, maxLength: 190 })
+// A part of a URL's path: `.` and `..` would be taken out of it.
+const siteName = Type.String({
+  title: 'SiteName',
+  maxLength: 190,
+  pattern: '^[A-Za-z0-9À-ɏ][A-Za-z0-9À-ɏ ._-]*$',
+  description: 'A site: letters, digits, blanks, `.`, `_` and `-`, beginning with a letter or digit',
+})
 
 /** Which hosts become what, and what of the plan's checks the caller has decided already. */
 const rolloutFields = {
