@@ -14,9 +14,9 @@ import { createInterface } from 'node:readline'
 import { finished, pipeline } from 'node:stream/promises'
 import { parseArgs, stripVTControlCharacters } from 'node:util'
 import { renderScript } from '../src/boot/render-script.ts'
-import { type BootScript, scoutKernelArgs, scriptLoaders, scriptPathFor } from '../src/boot/scripts.ts'
+import { type BootScript, netbootOf, scoutKernelArgs, scriptLoaders, scriptPathFor } from '../src/boot/scripts.ts'
 import { parseBootTarget, partsOf } from '../src/model/boot.ts'
-import { bootPathOf, checkProfile, fillArguments, type NetbootProfile } from '../src/model/profile.ts'
+import { checkProfile, fillArguments, type NetbootProfile } from '../src/model/profile.ts'
 
 const build = resolve(import.meta.dirname, '../build')
 const mac = '52:54:00:12:34:56'
@@ -140,21 +140,10 @@ async function scriptOf(bootUrl: string, scoutArgs: readonly string[]): Promise<
       checkProfile(profile)
       await mkdir(join(folder, 'netboot'))
       await symlink(resolve(values.files ?? usage()), join(folder, 'netboot', profile.name))
-      const at = (file: string) => bootPathOf(profile.name, file)
       const words = { host: 'measured', mac, macDashes: mac.replaceAll(':', '-'), ip: '10.0.2.15' }
       const urls = { service: bootUrl.replace(/\/boot$/, ''), bootUrl, filesUrl: `${bootUrl}/netboot/${profile.name}` }
       const args = fillArguments(profile, { ...words, ...urls, scoutArguments: scoutArgs.join(' ') })
-      return {
-        ...common,
-        target: 'netboot',
-        profile: profile.name,
-        kernel:
-          profile.kernel === undefined
-            ? undefined
-            : { kernelPath: at(profile.kernel), initrdPaths: profile.initrds.map(at), args },
-        biosProgramPath: profile.biosProgram && at(profile.biosProgram),
-        uefiProgramPath: profile.uefiProgram && at(profile.uefiProgram),
-      }
+      return { ...common, ...netbootOf(profile, args) }
     }
     case 'local':
     case 'hold':

@@ -11,6 +11,7 @@ import type { DeploymentStep, FinalAction } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import { checkSignature } from '../model/image-signature.ts'
+import type { Layout } from '../model/layout.ts'
 import type { AgentArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
@@ -215,7 +216,7 @@ async function deploy(deployment: Deployment, signal: AbortSignal): Promise<Fina
     const places = prepared.fileSystems.places()
     refuseTwins(brought, prepared)
     await makeBootable(deployment, brought, signal)
-    const { actions, sharing } = await finishSystem(deployment, { prepared, brought, after, tell }, signal)
+    const { actions, sharing } = await finishSystem(deployment, { layout, prepared, brought, after, tell }, signal)
     await share(deployment, sharing, signal)
     reporter.begin('finish')
     const bootEntry = await bootEntryOf(deployment, { brought, prepared }, signal)
@@ -309,6 +310,7 @@ async function makeBootable(deployment: Deployment, brought: readonly Brought[],
 }
 
 type Finishing = {
+  readonly layout: Layout
   readonly prepared: Prepared
   readonly brought: readonly Brought[]
   readonly after: PostInstallWork | undefined
@@ -318,12 +320,12 @@ type Finishing = {
 /** What makes the copy a system of its own, when the setup asks for it; and the sources that others may still take from. */
 async function finishSystem(
   deployment: Deployment,
-  { prepared, brought, after, tell }: Finishing,
+  { layout, prepared, brought, after, tell }: Finishing,
   signal: AbortSignal,
 ): Promise<{ actions: ProofAction[]; sharing: readonly Brought[] }> {
   if (after === undefined) return { actions: [], sharing: brought }
   deployment.reporter.begin('post-install')
-  const loader = await installLoader(deployment, prepared, signal)
+  const loader = await installLoader(deployment, { layout, prepared }, signal)
   const sharing = after.order.growLast ? await leaveSpillAreas(deployment, brought) : brought
   const actions = await postInstall(after, prepared.fileSystems.places(), tell, signal)
   return { actions: [...loader, ...actions], sharing }
@@ -344,12 +346,12 @@ function refuseTwins(brought: readonly Brought[], { otherDisks }: Prepared): voi
 /** For a system that brought none. */
 async function installLoader(
   { reporter, look, work }: Deployment,
-  prepared: Prepared,
+  { layout, prepared }: Pick<Finishing, 'layout' | 'prepared'>,
   signal: AbortSignal,
 ): Promise<ProofAction[]> {
   if (work.postInstall?.installBootLoader !== true) return []
   const beganMs = performance.now()
-  const [layout, places] = [readLayout(work.layout), prepared.fileSystems.places()]
+  const places = prepared.fileSystems.places()
   const { firmware } = look.inventory
   const done = await mountAndInstall(
     { layout, places, root: work.postInstall.root, firmware, esp: prepared.esp?.path },

@@ -15,11 +15,11 @@ import {
   targetNow,
 } from '../model/boot.ts'
 import { causeChain, Failure } from '../model/failure.ts'
-import { bootPathOf, fillArguments, type NetbootProfile } from '../model/profile.ts'
+import { fillArguments, type NetbootProfile } from '../model/profile.ts'
 import { bootToken } from '../model/token.ts'
 import { renderScript } from './render-script.ts'
 import { readBootFile } from './root.ts'
-import { type BootScript, type ScriptLoader, scoutKernelArgs, scriptOfPath } from './scripts.ts'
+import { type BootScript, netbootOf, type ScriptLoader, scoutKernelArgs, scriptOfPath } from './scripts.ts'
 
 /** The folders whose files are served: loaders at the top of the namespace, the others below names of their own. */
 export type BootFolders = {
@@ -148,8 +148,6 @@ function scoutArguments({ httpBase, stage2Sha256, imageKey }: ResolveOptions, vi
 function netbootScript(options: ResolveOptions, view: BootView, profile: NetbootProfile): BootScript {
   const { httpBase } = options
   const common = { host: { name: view.host, mac: view.mac }, bootUrl: `${httpBase}/boot` }
-  const at = (file: string) => bootPathOf(profile.name, file)
-  const atIf = (file: string | undefined) => (file === undefined ? undefined : at(file))
   try {
     const args = fillArguments(profile, {
       host: view.host,
@@ -161,17 +159,7 @@ function netbootScript(options: ResolveOptions, view: BootView, profile: Netboot
       filesUrl: `${common.bootUrl}/netboot/${profile.name}`,
       scoutArguments: [...scoutArguments(options, view), 'hades.agent=off', ...options.scoutArgs].join(' '),
     })
-    return {
-      ...common,
-      target: 'netboot',
-      profile: profile.name,
-      kernel:
-        profile.kernel === undefined
-          ? undefined
-          : { kernelPath: at(profile.kernel), initrdPaths: profile.initrds.map(at), args },
-      biosProgramPath: atIf(profile.biosProgram),
-      uefiProgramPath: atIf(profile.uefiProgram),
-    }
+    return { ...common, ...netbootOf(profile, args) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     // The machine asks again, and boots when the profile or the host is mended. What may stand on a console is little.

@@ -2,7 +2,7 @@
 // says, is for resolve.ts; how it is written is for render-script.ts. Every value that enters a script is checked against
 // the characters that none of the three languages gives a meaning to, so nothing needs quoting.
 import { Failure } from '../model/failure.ts'
-import { argumentPattern, kernelArgumentsMax } from '../model/profile.ts'
+import { argumentPattern, bootPathOf, kernelArgumentsMax, type NetbootProfile } from '../model/profile.ts'
 
 export type ScriptHost = {
   readonly name: string
@@ -129,5 +129,23 @@ function demand(value: string, pattern: RegExp, at: string): void {
   if (!pattern.test(value)) {
     const shown = at === 'args' ? JSON.stringify(value.split('=')[0]) : JSON.stringify(value)
     throw new Failure('bad-input', `${at} ${shown} has a character that no boot script may contain`, { at })
+  }
+}
+
+/** What a loader is told of a profile whose arguments are filled in. */
+export function netbootOf(
+  profile: NetbootProfile,
+  args: readonly string[],
+): Omit<ScriptTo<'netboot'>, 'host' | 'bootUrl'> {
+  const at = (file: string) => bootPathOf(profile.name, file)
+  return {
+    target: 'netboot',
+    profile: profile.name,
+    kernel:
+      profile.kernel === undefined
+        ? undefined
+        : { kernelPath: at(profile.kernel), initrdPaths: profile.initrds.map(at), args },
+    biosProgramPath: profile.biosProgram && at(profile.biosProgram),
+    uefiProgramPath: profile.uefiProgram && at(profile.uefiProgram),
   }
 }
