@@ -25,7 +25,7 @@ import { lookAtMachine, type SeenDisk } from './inventory.ts'
 import { createLog } from './log.ts'
 import { ownFolder } from './test-image.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const MiB = 1024 * 1024
 
 let folder: string

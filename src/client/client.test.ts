@@ -178,7 +178,7 @@ test('inside the process the same checks hold, and the handler sees who calls', 
     }),
   )
   expect(await client.getPower({ nodeset: 'n1' })).toEqual({ outcomes: [{ host: 'n1', confirmed: true }] })
-  expect(callers).toEqual([{ kind: 'admin', address: 'in-process' }])
+  expect(callers).toEqual([{ kind: 'user', name: 'admin', role: 'admin', address: 'in-process' }])
   const refused = await failureOf(client.getPower({ nodeset: '' }))
   expect(refused).toMatchObject({ code: 'bad-input', at: 'nodeset' })
 })

@@ -49,7 +49,7 @@ export function createClient<Ops extends Operations>(port: Port<Ops>, transport:
 export function inProcess<Ops extends Operations>(
   port: Port<Ops>,
   handlers: Handlers<Ops>,
-  caller: Caller = { kind: 'admin', address: 'in-process' },
+  caller: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'in-process' },
 ): PortClient<Ops> {
   return clientOf(port, async (operation, name, input, { signal }) => {
     // The handler of this name takes what the check of this name lets through.

@@ -65,7 +65,7 @@ const rolloutFields = {
 export const controlOperations = {
   getStatus: operation({
     summary: 'What runs here, since when, and how much of everything there is',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/status' },
     input: Type.Object({}),
     output: Type.Object({
@@ -117,7 +117,7 @@ export const controlOperations = {
   }),
   getHost: operation({
     summary: 'One host with its interfaces, power methods, boot record and inventory',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/hosts/{name}' },
     input: Type.Object({ name: hostName }),
     output: Type.Object({ host }),
@@ -125,7 +125,7 @@ export const controlOperations = {
   }),
   listHosts: operation({
     summary: 'Hosts, all or those of a nodeset',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/hosts' },
     input: Type.Object({ nodeset: Type.Optional(nodeset) }),
     output: Type.Object({ hosts: Type.Array(host) }),
@@ -146,7 +146,7 @@ export const controlOperations = {
   }),
   listSites: operation({
     summary: 'Sites that hosts stand in or that have limits',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/sites' },
     input: Type.Object({}),
     output: Type.Object({ sites: Type.Array(site) }),
@@ -158,7 +158,7 @@ export const controlOperations = {
   ...imageOperations,
   getTask: operation({
     summary: 'How far a long operation is, and how it ended',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/tasks/{task}' },
     input: Type.Object({ task: id }),
     output: Type.Object({ task }),
@@ -168,7 +168,7 @@ export const controlOperations = {
   setBoot: operation({
     summary:
       'Sets what hosts boot next, in one transaction; for one boot, or as the default too; with `reboot` switches them',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/boot' },
     input: Type.Object({
       nodeset,
@@ -186,7 +186,7 @@ export const controlOperations = {
   }),
   listBoot: operation({
     summary: 'The boot records of hosts',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/boot' },
     input: Type.Object({ nodeset: Type.Optional(nodeset) }),
     output: Type.Object({ records: Type.Array(bootRecord) }),
@@ -203,7 +203,7 @@ export const controlOperations = {
   }),
   getProfile: operation({
     summary: 'One netboot profile',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/profiles/{name}' },
     input: Type.Object({ name: profileName }),
     output: Type.Object({ profile }),
@@ -211,7 +211,7 @@ export const controlOperations = {
   }),
   listProfiles: operation({
     summary: 'Netboot profiles',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/profiles' },
     input: Type.Object({}),
     output: Type.Object({ profiles: Type.Array(profile) }),
@@ -228,7 +228,7 @@ export const controlOperations = {
 
   startRollout: operation({
     summary: 'Deploys a setup to hosts: switches their power, boots the scout, writes, proves, reboots, observes',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/rollouts' },
     input: Type.Object({
       ...rolloutFields,
@@ -255,7 +255,7 @@ export const controlOperations = {
   }),
   planRollout: operation({
     summary: 'What startRollout would do to each host, and what would keep it from starting; starts nothing',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'POST', path: '/rollouts/plan' },
     input: Type.Object(rolloutFields),
     output: Type.Object({ plan: rolloutPlan }),
@@ -263,7 +263,7 @@ export const controlOperations = {
   }),
   getRollout: operation({
     summary: 'A rollout with the deployment of each host',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/rollouts/{rollout}' },
     input: Type.Object({ rollout: id }),
     output: Type.Object({ rollout }),
@@ -271,7 +271,7 @@ export const controlOperations = {
   }),
   listRollouts: operation({
     summary: 'Rollouts, newest first',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/rollouts' },
     input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
     output: Type.Object({ rollouts: Type.Array(rollout) }),
@@ -279,7 +279,7 @@ export const controlOperations = {
   }),
   getSwarm: operation({
     summary: 'How the image spreads in a rollout, the newest that is under way unless one is named',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/swarm' },
     input: Type.Object({
       rollout: Type.Optional(id),
@@ -290,7 +290,7 @@ export const controlOperations = {
   }),
   cancelRollout: operation({
     summary: 'Stops the deployments of a rollout that have not ended, all or those of a nodeset',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/rollouts/{rollout}/cancel' },
     input: Type.Object({ rollout: id, nodeset: Type.Optional(nodeset) }),
     output: Type.Object({ rollout }),
@@ -298,7 +298,7 @@ export const controlOperations = {
   }),
   getDeployment: operation({
     summary: 'One deployment: where it is, what it waits for, how it ended, and its proof',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/deployments/{deployment}' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ deployment }),
@@ -307,7 +307,7 @@ export const controlOperations = {
 
   startCapture: operation({
     summary: 'Makes an image of a disk of a host: boots the scout, reads what is used, publishes it',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/captures' },
     input: Type.Object({
       host: hostName,
@@ -321,7 +321,7 @@ export const controlOperations = {
   }),
   getCapture: operation({
     summary: 'One capture: where it is, what was found in the system, how it ended',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/captures/{deployment}' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ capture }),
@@ -329,7 +329,7 @@ export const controlOperations = {
   }),
   listCaptures: operation({
     summary: 'Captures, newest first',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/captures' },
     input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
     output: Type.Object({ captures: Type.Array(capture) }),
@@ -337,7 +337,7 @@ export const controlOperations = {
   }),
   cancelCapture: operation({
     summary: 'Stops a capture that has not ended; what has come of the disk is removed',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/captures/{deployment}/cancel' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ capture }),
@@ -346,7 +346,7 @@ export const controlOperations = {
 
   startErase: operation({
     summary: 'Erases disks of hosts: boots the scout, erases, reads what is left; what they held is lost',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/erasures' },
     input: Type.Object({
       nodeset,
@@ -363,7 +363,7 @@ export const controlOperations = {
   }),
   getErasure: operation({
     summary: "One host's disks being erased: where it is, and what was read before and after",
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/erasures/{deployment}' },
     input: Type.Object({ deployment: id }),
     output: Type.Object({ erasure }),
@@ -372,7 +372,7 @@ export const controlOperations = {
 
   listEvents: operation({
     summary: 'Events, oldest first, after one already seen; waits for news when asked',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/events' },
     input: Type.Object({
       nodeset: Type.Optional(nodeset),

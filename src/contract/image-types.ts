@@ -61,7 +61,7 @@ const collected = Type.Object({ digest: sha256, storedBytes: bytes }, { title: '
 export const imageOperations = {
   publishImage: operation({
     summary: 'Starts to import an image that the service can read; watch the task that it returns',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/images' },
     input: Type.Object({
       reference: imageReference,
@@ -80,7 +80,7 @@ export const imageOperations = {
   }),
   getImage: operation({
     summary: 'One published image and what needs it',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/images/{reference}' },
     input: Type.Object({ reference: imageReference }),
     output: Type.Object({
@@ -96,7 +96,7 @@ export const imageOperations = {
   }),
   listImages: operation({
     summary: 'Published images, all or the versions of one name',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/images' },
     input: Type.Object({ name: Type.Optional(label) }),
     output: Type.Object({ images: Type.Array(image) }),

@@ -3,11 +3,20 @@
 import type { Static, TObject, TProperties } from 'typebox'
 import type { FailureCode } from '../model/failure.ts'
 
+/** What a user may do: `viewer` reads, `operator` also deploys, switches and publishes, `admin` also decides what there is. */
+export const roles = ['viewer', 'operator', 'admin'] as const
+export type Role = (typeof roles)[number]
+
 /**
- * Who may call: `admin` holds the control token, `boot` a boot token that arms one deployment, `agent` the session key
- * that registration gave out. All three travel as `Authorization: Bearer`, never in a URL or a message.
+ * Who may call: a user of at least this role, or `boot`: who holds a boot token that arms one deployment, or `agent`: the
+ * session key that registration gave out. All travel as `Authorization: Bearer`, never in a URL or a message.
  */
-export type Access = 'admin' | 'boot' | 'agent'
+export type Access = Role | 'boot' | 'agent'
+
+/** Whether a user of `role` may do what takes at least `least`. */
+export function mayAct(role: Role, least: Role): boolean {
+  return roles.indexOf(role) >= roles.indexOf(least)
+}
 
 export type PortName = 'control' | 'service' | 'power'
 
@@ -37,7 +46,7 @@ export type Output<Op extends Operation> = Static<Op['output']>
 
 /** Who is calling, as the port has found out; handlers decide what they may see. */
 export type Caller =
-  | { readonly kind: 'admin'; readonly address: string }
+  | { readonly kind: 'user'; readonly name: string; readonly role: Role; readonly address: string }
   | { readonly kind: 'bearer'; readonly token: string; readonly address: string }
 
 /** What implements a port: one function per entry. */

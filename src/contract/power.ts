@@ -8,7 +8,7 @@ const outcomes = Type.Object({ outcomes: Type.Array(powerOutcome) })
 export const powerOperations = {
   getPower: operation({
     summary: 'Asks the controllers of hosts, now, whether they are on',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/power' },
     input: Type.Object({ nodeset }),
     output: outcomes,
@@ -16,7 +16,7 @@ export const powerOperations = {
   }),
   setPower: operation({
     summary: 'Switches hosts and reads the reached state back; one host failing is a row, not a failure of the call',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/power' },
     input: Type.Object({
       nodeset,
@@ -32,7 +32,7 @@ export const powerOperations = {
   }),
   setBootDevice: operation({
     summary: 'Tells the controllers what hosts boot first at their next power-on',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/boot-device' },
     input: Type.Object({ nodeset, device: bootDevice }),
     output: outcomes,
@@ -40,7 +40,7 @@ export const powerOperations = {
   }),
   testPower: operation({
     summary: 'Tries to reach the controller of a host, log in and read the state, and says which of them failed',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/hosts/{host}/test' },
     input: Type.Object({ host: hostName }),
     output: Type.Object({ outcome: powerOutcome }),
@@ -48,7 +48,7 @@ export const powerOperations = {
   }),
   listPowerDrivers: operation({
     summary: 'The names of the power drivers there are',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/drivers' },
     input: Type.Object({}),
     output: Type.Object({ drivers: Type.Array(Type.String()) }),

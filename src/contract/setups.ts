@@ -7,7 +7,7 @@ import { imageReference, label, setupReference, setupView } from './types.ts'
 export const setupOperations = {
   putSetup: operation({
     summary: 'Stores a setup document as the next version of its name',
-    access: 'admin',
+    access: 'operator',
     rest: { method: 'POST', path: '/setups' },
     input: Type.Object({ xml: setupXml }),
     output: Type.Object({ setup: setupView }),
@@ -15,7 +15,7 @@ export const setupOperations = {
   }),
   validateSetup: operation({
     summary: 'Checks a setup document, also against the images and scripts that there are, and stores nothing',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'POST', path: '/setups/validate' },
     input: Type.Object({ xml: setupXml }),
     output: Type.Object({ name: Type.String(), images: Type.Array(imageReference) }),
@@ -23,7 +23,7 @@ export const setupOperations = {
   }),
   getSetup: operation({
     summary: 'The document of a setup, its newest version unless one is named',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/setups/{reference}' },
     input: Type.Object({ reference: setupReference }),
     output: Type.Object({ setup: setupView, xml: setupXml }),
@@ -31,7 +31,7 @@ export const setupOperations = {
   }),
   listSetups: operation({
     summary: 'Setups, each in its newest version, or in all of them; all or one by its name',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/setups' },
     input: Type.Object({
       name: Type.Optional(Type.String({ maxLength: 190, description: 'Only this setup' })),
@@ -42,7 +42,7 @@ export const setupOperations = {
   }),
   diffSetups: operation({
     summary: 'What differs in meaning between a stored setup and another stored one, or a document',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'POST', path: '/setups/diff' },
     input: Type.Object({
       from: setupReference,
@@ -69,7 +69,7 @@ export const setupOperations = {
   }),
   getScript: operation({
     summary: 'A script with its text, its newest version unless one is named',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/scripts/{reference}' },
     input: Type.Object({ reference: scriptReference }),
     output: Type.Object({ script, text: scriptText }),
@@ -77,7 +77,7 @@ export const setupOperations = {
   }),
   listScripts: operation({
     summary: 'Scripts, each in its newest version, or all versions of one',
-    access: 'admin',
+    access: 'viewer',
     rest: { method: 'GET', path: '/scripts' },
     input: Type.Object({ name: Type.Optional(scriptName) }),
     output: Type.Object({ scripts: Type.Array(script) }),

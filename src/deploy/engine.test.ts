@@ -19,7 +19,7 @@ import { type IpmiSim, startIpmiSim } from '../power/ipmi-sim.ts'
 import { agentSilenceMs, bootStallMs } from './decide.ts'
 import { type Engine, startEngine } from './engine.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const mac = '52:54:00:00:00:01'
 
 let world: TestWorld

@@ -14,7 +14,7 @@ import { openTestWorld, type TestWorld } from '../operations/testing.ts'
 import { type IpmiSim, startIpmiSim } from '../power/ipmi-sim.ts'
 import { type Rebooter, startRebooter } from './rebooter.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const macOf = (name: string) => `52:54:00:00:00:0${name.slice(1)}`
 
 let world: TestWorld

@@ -6,7 +6,7 @@ import { onceMs } from '../model/boot.ts'
 import { controlHandlers } from './control.ts'
 import { openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 
 let world: TestWorld
 let control: ReturnType<typeof controlHandlers>

@@ -17,7 +17,7 @@ import { controlHandlers } from './control.ts'
 import { serviceHandlers } from './service.ts'
 import { armDeployment, exampleInventory, nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const agent = '11111111-1111-4111-8111-111111111111'
 const hygiene = {
   systems: [{ place: 'partition 3', filesystem: 'ext4', name: 'Debian' }],

@@ -3,7 +3,7 @@ import type { Caller } from '../contract/operation.ts'
 import { controlHandlers } from './control.ts'
 import { nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const setupXml = '<setup xmlns="urn:hades:setup:1" name="demo"><disk><image>debian:12</image></disk></setup>'
 
 let world: TestWorld

@@ -7,7 +7,7 @@ import { controlHandlers } from './control.ts'
 import { serviceHandlers } from './service.ts'
 import { armDeployment, exampleInventory, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const report: EraseReport = {
   disks: [{ path: '/dev/vda', sizeBytes: 100, text: '/dev/vda by zeros: all read as zeros now', seconds: 1 }],
   steps: [{ step: 'erase', seconds: 1 }],

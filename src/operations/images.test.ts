@@ -13,7 +13,7 @@ import { checkSignature } from '../model/image-signature.ts'
 import { controlHandlers } from './control.ts'
 import { openTestWorld, type TestWorld } from './testing.ts'
 
-const caller: Caller = { kind: 'admin', address: 'test' }
+const caller: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 
 let world: TestWorld
 let folder: string

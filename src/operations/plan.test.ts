@@ -6,7 +6,7 @@ import { controlHandlers } from './control.ts'
 import { serviceHandlers } from './service.ts'
 import { armDeployment, exampleInventory, exampleProof, nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const bearer = (token: string): Caller => ({ kind: 'bearer', token, address: '10.77.0.11' })
 
 let world: TestWorld

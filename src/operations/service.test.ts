@@ -4,7 +4,7 @@ import { controlHandlers } from './control.ts'
 import { serviceHandlers } from './service.ts'
 import { armDeployment, exampleInventory, exampleProof, nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const bearer = (token: string): Caller => ({ kind: 'bearer', token, address: '10.77.0.11' })
 const agent = '11111111-1111-4111-8111-111111111111'
 const otherAgent = '22222222-2222-4222-8222-222222222222'
@@ -65,7 +65,9 @@ test('the agent whose registration was answered into the void may ask again and 
 test('a boot token that is wrong, used, of another attempt or for another host is refused', async () => {
   const refused = { code: 'token-refused' }
   await expect(service.registerHost(registration(), bearer('x'))).rejects.toMatchObject(refused)
-  await expect(service.registerHost(registration(), { kind: 'admin', address: '' })).rejects.toMatchObject(refused)
+  await expect(
+    service.registerHost(registration(), { kind: 'user', name: 'admin', role: 'admin', address: '' }),
+  ).rejects.toMatchObject(refused)
   await expect(service.registerHost(registration(agent, 'n2'), bearer(token))).rejects.toMatchObject(refused)
   await register()
   await expect(register(otherAgent)).rejects.toMatchObject(refused)

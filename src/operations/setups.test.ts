@@ -3,7 +3,7 @@ import type { Caller } from '../contract/operation.ts'
 import { controlHandlers } from './control.ts'
 import { nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 
 let world: TestWorld
 let control: ReturnType<typeof controlHandlers>

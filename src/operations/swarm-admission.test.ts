@@ -11,7 +11,7 @@ import { serviceHandlers } from './service.ts'
 import { type SwarmAdmission, swarmAdmission } from './swarm-admission.ts'
 import { armDeployment, exampleInventory, openTestWorld, type TestWorld } from './testing.ts'
 
-const admin: Caller = { kind: 'admin', address: 'test' }
+const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 
 let world: TestWorld
 let control: ReturnType<typeof controlHandlers>

@@ -1,7 +1,15 @@
 // One call of an operation, whichever face it came by: who calls, does the input fit, the handler, does the output fit.
 import type { Logger } from 'pino'
 import { checkInput, checkOutput } from '../contract/check.ts'
-import type { Access, Caller, Handlers, Operation, Operations, Port } from '../contract/operation.ts'
+import {
+  type Access,
+  type Caller,
+  type Handlers,
+  mayAct,
+  type Operation,
+  type Operations,
+  type Port,
+} from '../contract/operation.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 
 /** A port and what implements it. */
@@ -31,8 +39,10 @@ export type Authenticate = (credentials: Credentials) => Caller | undefined
 /** The caller, if it may use an operation with this access. Throws Failure `unauthorized`. */
 export function admit(access: Access, credentials: Credentials, authenticate: Authenticate): Caller {
   const caller = authenticate(credentials)
-  if (caller?.kind === (access === 'admin' ? 'admin' : 'bearer')) return caller
-  const wanted = { admin: 'the control token', boot: 'a boot token', agent: 'a session key' }[access]
+  const isOfAgents = access === 'boot' || access === 'agent'
+  if (caller?.kind === 'bearer' && isOfAgents) return caller
+  if (caller?.kind === 'user' && !isOfAgents && mayAct(caller.role, access)) return caller
+  const wanted = access === 'boot' ? 'a boot token' : access === 'agent' ? 'a session key' : 'the control token'
   if (credentials.token === undefined)
     throw new Failure('unauthorized', `this call needs ${wanted}, and there was none`)
   throw new Failure('unauthorized', `this call needs ${wanted}, and something else was given`)

@@ -77,7 +77,7 @@ test('REST and SOAP reach the same handler with the same input and caller', asyn
     })
     expect(answer.headers.get('content-type')).toMatch(version === '1.1' ? /^text\/xml;/ : /^application\/soap\+xml;/)
   }
-  const caller = { kind: 'admin', address: '127.0.0.1' }
+  const caller = { kind: 'user', name: 'admin', role: 'admin', address: '127.0.0.1' }
   expect(world.power.seen).toEqual(
     Array.from({ length: 3 }, () => ({ operation: 'setPower', input: setPower, caller })),
   )
@@ -188,7 +188,7 @@ test('the unix socket is for its owner only, and whoever may open it is the admi
   world.control.seen.length = 0
   const { stdout } = await run('curl', ['-sS', '--unix-socket', world.socketPath, 'http://localhost/control/v1/setups'])
   expect(JSON.parse(stdout)).toHaveProperty('setups')
-  expect(world.control.seen[0]?.caller).toEqual({ kind: 'admin', address: 'unix' })
+  expect(world.control.seen[0]?.caller).toEqual({ kind: 'user', name: 'admin', role: 'admin', address: 'unix' })
 })
 
 test('plain routes of others are served beside the ports', async () => {

@@ -84,9 +84,11 @@ export async function servePorts(options: {
 /** A unix socket is the administrator's; so is who gives the admin token; any other token is for the handler to judge. */
 export function authenticateByToken(adminToken: Secret): Authenticate {
   return ({ address, isLocal, token }) => {
-    if (isLocal) return { kind: 'admin', address }
+    if (isLocal) return { kind: 'user', name: 'admin', role: 'admin', address }
     if (token === undefined) return undefined
-    return sameSecret(token, adminToken) ? { kind: 'admin', address } : { kind: 'bearer', token, address }
+    return sameSecret(token, adminToken)
+      ? { kind: 'user', name: 'admin', role: 'admin', address }
+      : { kind: 'bearer', token, address }
   }
 }
 
