@@ -76,6 +76,16 @@ describe.each([16, 72])('%i hosts on busy processors, each standing still for a 
     expect(originCopies).toBeLessThan(1.12)
   })
 
+  test.each([11, 12, 13])('are a line again when the processors are free again (seed %i)', (seed) => {
+    const faults = [{ kind: 'stall', part: 0.4, atMs: 1000, durationMs: 6000, everyMs: 12_000, times: 3 }] as const
+    const long = { ...slowStart, geometry: { totalBytes: 4096 * 16_384, pieceBytes: 16_384 }, startSpreadMs: 3000 }
+    const { lastMs, limitMs, originCopies } = simulate({ ...long, seed, faults })
+    // Some stand still at any moment of the first 36 seconds of 190. All that went hungry behind them asked whoever was ahead,
+    // which then sent each piece to twenty of them and fed its successor last: half the rate, until the end.
+    expect(limitMs / lastMs).toBeGreaterThan(0.72)
+    expect(originCopies).toBeLessThan(1.15)
+  })
+
   test.each([1, 2, 3, 4])('do not turn on each other or to the origin (seed %i)', (seed) => {
     const { lastMs, limitMs, originCopies } = simulate({ ...slowStart, seed, faults })
     // Nine seconds of standing still in a hundred; before, some ended at twice the time with two copies.

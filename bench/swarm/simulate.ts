@@ -36,6 +36,9 @@ export type VirtualFault = {
   readonly atMs: number
   readonly rate?: number
   readonly durationMs?: number
+  /** A host stalls so many times, at a random moment of each `everyMs`. */
+  readonly times?: number
+  readonly everyMs?: number
 }
 
 export type Outcome = {
@@ -178,6 +181,7 @@ class Simulation {
   readonly #rackLinks: { readonly up: Link; readonly down: Link }[]
   readonly #siteLinks: { readonly up: Link; readonly down: Link }[]
   readonly #count: number
+  readonly #random: () => number
   #done = 0
   #depthMax = 0
 
@@ -185,6 +189,7 @@ class Simulation {
     this.#world = world
     this.#count = pieceCount(world.geometry)
     const random = mulberry32(world.seed)
+    this.#random = mulberry32(world.seed + 2)
     this.#origin = {
       id: webSeed,
       up: new Link(world.originBytesPerSecond),
@@ -255,12 +260,16 @@ class Simulation {
     }
   }
 
-  #plan(node: Node, { kind, atMs, rate = 0.1, durationMs = 0 }: VirtualFault): void {
+  #plan(node: Node, { kind, atMs, rate = 0.1, durationMs = 0, times = 1, everyMs = 0 }: VirtualFault): void {
     node.isHit = true
     if (kind === 'late') node.startMs += atMs
     else if (kind === 'kill') this.#agenda.add(atMs, () => this.#kill(node))
-    else if (kind === 'stall') this.#agenda.add(atMs, () => this.#stall(node, durationMs))
-    else {
+    else if (kind === 'stall') {
+      for (let time = 0; time < times; time++) {
+        const at = atMs + (time + (everyMs > 0 ? this.#random() : 0)) * everyMs
+        this.#agenda.add(at, () => this.#stall(node, durationMs))
+      }
+    } else {
       this.#agenda.add(atMs, () => {
         node.up.slowDown(rate)
         node.down.slowDown(rate)
@@ -289,7 +298,7 @@ class Simulation {
 
   /** What comes meanwhile is dealt with afterwards, in its order. */
   #stall(node: Node, durationMs: number): void {
-    node.stalledUntilMs = this.#agenda.now + durationMs
+    node.stalledUntilMs = Math.max(node.stalledUntilMs, this.#agenda.now + durationMs)
     this.#agenda.add(node.stalledUntilMs, () => this.#send(node))
   }
 

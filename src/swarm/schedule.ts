@@ -541,8 +541,7 @@ export class Schedule {
       const oldest = this.#oldest(stripe)
       if (oldest >= this.#count) continue
       this.#judgeLevel(stripe, oldest, now)
-      const isStarved = now - Math.max(stripe.progressAt, stripe.levelSince) > limits.patienceMs
-      stripe.asksAnyone = isStarved || stripe.level >= stripe.line.length
+      stripe.asksAnyone = stripe.level >= stripe.line.length || this.#isAtBreak(stripe, oldest, now)
       this.#judgeTrial(stripe, now)
     }
     this.#takeBackLate(now)
@@ -600,6 +599,17 @@ export class Schedule {
       }
     }
     if (stripe.level > 0 && now - stripe.levelSince > stripe.returnMs) this.#tryToReturn(stripe, oldest, now)
+  }
+
+  /**
+   * Nothing comes, though the source has it or everybody before us was given the time to mend that. All behind a break see
+   * it at once: if all asked around, whoever is ahead would send each piece to each of them, and to who should pass it on last.
+   */
+  #isAtBreak(stripe: Stripe, oldest: number, now: number): boolean {
+    const source = this.#primaryOf(stripe)
+    const isOurs = source === undefined || hasPiece(source, oldest)
+    const steps = isOurs ? 1 : 1 + Math.min(stripe.depth, limits.webPatienceStepsMax)
+    return now - Math.max(stripe.progressAt, stripe.levelSince) > limits.patienceMs * steps
   }
 
   #isMoving({ line }: Stripe): boolean {
