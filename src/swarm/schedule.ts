@@ -10,71 +10,13 @@
 // those are asked of whoever stands before it.
 import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
 import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
-
-export type SourceKind = 'agent' | 'stranger' | 'web-seed'
+import { limits } from './schedule-limits.ts'
+import { hasPiece, isNever, newSource, noteBytes, type Source, type SourceKind } from './schedule-source.ts'
+import { emptyStripe, type Stripe, sameLevel } from './schedule-stripe.ts'
 
 export type Ask =
   | { readonly kind: 'request'; readonly source: string; readonly pieces: readonly number[] }
   | { readonly kind: 'cancel'; readonly source: string; readonly pieces: readonly number[] }
-
-const limits = {
-  /** A source's rate is taken over so long. */
-  rateMs: 500,
-  /**
-   * How much is outstanding at a source: what it delivers in this time. Through full queues on both ways an answer may
-   * take more than half a second; with less outstanding than that the rate falls, and the window with it.
-   */
-  windowMs: 800,
-  /** A web seed is asked for ranges: between two of them the link may stand idle for a round trip. */
-  webWindowMs: 4000,
-  windowPiecesMin: 4,
-  webWindowBytesMin: 512 * 1024,
-  windowBytesMax: 32 * 1024 * 1024,
-  /** Before the rate of a source is known. */
-  windowBytesUnknown: 4 * 1024 * 1024,
-  windowPiecesMax: 1000,
-  /** Judging costs time and needs some to have passed. */
-  judgeEveryMs: 100,
-  /** A predecessor may take so long to be connected to. */
-  connectMs: 1500,
-  /**
-   * Nothing came while the next in line has it: ask there, and who is further up the line so much later, because those in
-   * between ask there as well. Many piece times and round trips on any link worth the name.
-   */
-  patienceMs: 700,
-  /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */
-  webPatienceMs: 2000,
-  webPatienceStepsMax: 5,
-  /** Where pieces come in bursts, as from a host whose processor is busy, more patience is due: twice the usual gap. */
-  gapMsMax: 2500,
-  gapHalfLifeMs: 10_000,
-  /** A source that was left is tried again after this, doubling each time it is left again soon. */
-  returnMs: 3000,
-  returnMsMax: 30_000,
-  /** One that gets on at this part of our pace at least is not slow. */
-  returnPart: 0.5,
-  /** Paces are compared over this, or over more when so few pieces come in it that chance decides. */
-  paceMs: 1000,
-  paceMsMax: 16_000,
-  pacePiecesMin: 8,
-  /** Who is no more pieces behind its source than this, or half a pace, has all that it has. */
-  edgePieces: 8,
-  /** A source is slow when we get on at less than this part of what the one before it does, so many times on end. */
-  slowPart: 0.4,
-  slowTimes: 2,
-  /** What a host takes from the web seed beside the head, all others lose; but a head that is slow holds up all of them. */
-  slowPartBeforeWeb: 0.5,
-  slowTimesBeforeWeb: 4,
-  /** So much of what another source gets itself must come to us: more than the half that we would share. */
-  trialPart: 0.6,
-  /** Another source that does not speed things up is not the answer: the narrow place is our own link. */
-  trialMs: 1000,
-  trialPauseMs: 10_000,
-  trialPauseMsMax: 60_000,
-  /** What was asked so long ago of a source that is not the chosen one any more is asked of that. */
-  straysMs: 3000,
-  complaintsMax: 64,
-} as const
 
 /** What is known of a piece, in this order. */
 const missing = 0
@@ -85,65 +27,8 @@ const verified = 3
 /** Of no use to us: it is not here, and nobody is asked for it. */
 const unneeded = 4
 
-type Source = {
-  readonly id: string
-  readonly kind: SourceKind
-  /** A bit a piece; undefined: all of them. */
-  has: Uint8Array | undefined
-  /** A bit a piece that it will never have; undefined: it will have all. */
-  never: Uint8Array | undefined
-  /** Of the pieces that we need, how many it has. */
-  count: number
-  /** Of all pieces, how many it lacks and will have. */
-  lacking: number
-  /** Piece to the moment it was asked for, oldest first. */
-  readonly asked: Map<number, number>
-  windowPieces: number
-  bytesPerSecond: number
-  bucketBytes: number
-  bucketSince: number
-  /** Pieces it held when the pace was last compared, how many had come to it since the time before, and the most so far. */
-  countThen: number
-  gained: number
-  gainedBest: number
-  /** The last that was asked of it was refused, and nothing has come since. */
-  isRefusing: boolean
-}
-
-/** The level that was left, and the pace of whom we ask now. */
-type Trial = { readonly since: number; readonly from: number; readonly fair: number }
-
 /** Who before our source gets on much faster than we do, and how fast. */
 type Faster = { readonly level: number; readonly fair: number }
-
-type Stripe = {
-  /** Whom to ask, the predecessor first; beyond its end the web seeds. */
-  line: readonly string[]
-  depth: number
-  /** Which of them is asked: an index of `line`, its length for the web seeds. */
-  level: number
-  levelSince: number
-  /** Who was asked before the route changed, and still is until its successor is connected. */
-  former: string | undefined
-  /** All pieces of the stripe below are here. */
-  low: number
-  /** When the last piece of it arrived. */
-  progressAt: number
-  /** The longest time without a piece of late, as it was after the last piece. */
-  gapMs: number
-  returnMs: number
-  /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
-  asksAnyone: boolean
-  /** The level was changed because the source was slow, and it is not known yet whether that was right. */
-  trial: Trial | undefined
-  /** Our best pace while we had all that our source had. Catching up with it is faster, and says nothing of it. */
-  edgeBest: number
-  wasAtEdge: boolean
-  trialPauseMs: number
-  noTrialUntil: number
-  /** How many times on end the source was found to be slow. */
-  slowTimes: number
-}
 
 export class Schedule {
   readonly #geometry: PieceGeometry
@@ -240,26 +125,12 @@ export class Schedule {
   }
 
   addSource(id: string, kind: SourceKind, now: number): void {
-    const source: Source = {
-      id,
-      kind,
-      has: kind === 'web-seed' ? undefined : emptyBitfield(this.#count),
-      never: undefined,
-      count: kind === 'web-seed' ? this.#needed : 0,
-      lacking: kind === 'web-seed' ? 0 : this.#count,
-      asked: new Map(),
-      windowPieces:
-        kind === 'web-seed'
-          ? Math.ceil(limits.webWindowBytesMin / this.#geometry.pieceBytes) + 1
-          : limits.windowPiecesMin,
-      bytesPerSecond: 0,
-      bucketBytes: 0,
-      bucketSince: now,
-      countThen: 0,
-      gained: 0,
-      gainedBest: 0,
-      isRefusing: false,
-    }
+    const source = newSource(id, kind, {
+      pieces: this.#count,
+      needed: this.#needed,
+      pieceBytes: this.#geometry.pieceBytes,
+      now,
+    })
     this.#sources.set(id, source)
     this.#gone.delete(id)
     if (kind === 'web-seed') this.#webSeeds.push(source)
@@ -323,14 +194,7 @@ export class Schedule {
   /** Bytes of pieces have come from the source. */
   heard(id: string, bytes: number, now: number): void {
     const source = this.#sources.get(id)
-    if (source === undefined) return
-    source.bucketBytes += bytes
-    const elapsed = now - source.bucketSince
-    if (elapsed < limits.rateMs) return
-    const rate = (source.bucketBytes * 1000) / elapsed
-    source.bytesPerSecond = source.bytesPerSecond === 0 ? rate : 0.6 * rate + 0.4 * source.bytesPerSecond
-    source.bucketBytes = 0
-    source.bucketSince = now
+    if (source !== undefined) noteBytes(source, bytes, now)
   }
 
   /** A piece is here whole. False when it was here before: nothing is to be done with it. */
@@ -785,40 +649,4 @@ export class Schedule {
     this.#askedOf[piece] = (this.#askedOf[piece] ?? 0) + by
     this.#outstanding += by
   }
-}
-
-/** Where in a new line the source stands that is asked now; one that is not in it any more gives way to the first. */
-function sameLevel({ line: before, level }: Stripe, line: readonly string[]): number {
-  if (level >= before.length) return line.length
-  return Math.max(0, line.indexOf(before[level] ?? ''))
-}
-
-function emptyStripe(line: readonly string[], depth: number, now: number): Stripe {
-  return {
-    line,
-    depth,
-    level: 0,
-    levelSince: now,
-    former: undefined,
-    low: 0,
-    progressAt: now,
-    gapMs: 0,
-    returnMs: limits.returnMs,
-    asksAnyone: line.length === 0,
-    trial: undefined,
-    edgeBest: 0,
-    wasAtEdge: false,
-    trialPauseMs: limits.trialPauseMs,
-    noTrialUntil: 0,
-    slowTimes: 0,
-  }
-}
-
-function hasPiece(source: Source, piece: number): boolean {
-  return source.has === undefined || hasBit(source.has, piece)
-}
-
-/** The source has said that it will never get this piece. */
-function isNever(source: Source, piece: number): boolean {
-  return source.never !== undefined && hasBit(source.never, piece)
 }
