@@ -5,8 +5,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bootRecordsOf, setBootTarget } from '../db/boot.ts'
 import { addRollout } from '../db/deployments.ts'
 import { addHost } from '../db/hosts.ts'
-import { openDatabase } from '../db/open.ts'
 import { putProfile } from '../db/profiles.ts'
+import { openTestDatabase } from '../db/testing.ts'
 import { Keyring } from '../lib/seal.ts'
 import { type BootTarget, onceMs, type ResolveBoot } from '../model/boot.ts'
 import { defaultTransferPolicy } from '../model/transfer-policy.ts'
@@ -16,7 +16,7 @@ const mac = '52:54:00:00:00:01'
 const script = 'grub/52-54-00-00-00-01'
 
 let folder: string
-let db: Awaited<ReturnType<typeof openDatabase>>
+let db: Awaited<ReturnType<typeof openTestDatabase>>
 let now: number
 let hostId: number
 let told: RenderedScript[]
@@ -28,7 +28,7 @@ beforeEach(async () => {
   await writeFile(join(folder, 'netboot/rescue/linux'), 'kernel')
   await writeFile(join(folder, 'secret'), 'secret')
   await symlink('../../secret', join(folder, 'netboot/rescue/link'))
-  db = await openDatabase(':memory:')
+  db = await openTestDatabase()
   now = 1_000_000
   told = []
   const interfaces = [{ mac }]

@@ -101,5 +101,12 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
     true,
     'Start the service with `hades up`, or say where it is with --server.',
   ),
+  'database-unavailable': receiver(
+    503,
+    11,
+    true,
+    'The message says what the database lacks: start it, free its disk, correct its address, user or password. The service goes on by itself.',
+  ),
+  'database-newer': receiver(503, 11, false, 'Run the version of HaDeS that has used it, or restore a backup.'),
   internal: receiver(500, 70, false, 'This is a defect of HaDeS: report it with the lines of the log.'),
 }

@@ -14,6 +14,7 @@ import { up as first } from './migrations/001-first.ts'
 import { openDatabase } from './open.ts'
 import { listSites, setSiteLimits } from './sites.ts'
 import { sqliteDialect } from './sqlite.ts'
+import { openTestDatabase } from './testing.ts'
 
 let folder: string
 beforeEach(async () => {
@@ -142,7 +143,7 @@ test('the disk that the newest deployment of a host has proven may be overwritte
 })
 
 test('no host remembers more disks than the newest 64', async () => {
-  const db = await openDatabase(':memory:')
+  const db = await openTestDatabase()
   try {
     const host = { name: 'n1', loader: 'auto', defaultTarget: 'local', interfaces: [], powerMethods: [] } as const
     const id = await addHost(db, host, 1)
@@ -164,7 +165,7 @@ test('a database that a newer program has used is refused', async () => {
 })
 
 test('twelve hundred hosts are looked up like one', async () => {
-  const db = await openDatabase(':memory:')
+  const db = await openTestDatabase()
   try {
     const names = Array.from({ length: 1200 }, (_, i) => `n${String(i).padStart(4, '0')}`)
     const hostIds: number[] = []
@@ -203,7 +204,7 @@ test('twelve hundred hosts are looked up like one', async () => {
 })
 
 test('the limits of a site replace the old ones', async () => {
-  const db = await openDatabase(':memory:')
+  const db = await openTestDatabase()
   try {
     await setSiteLimits(db, 'turin', { egressBytesPerSecond: 5000, ingressBytesPerSecond: 6000 })
     await setSiteLimits(db, 'turin', { egressBytesPerSecond: undefined, ingressBytesPerSecond: 7000 })

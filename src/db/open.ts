@@ -1,6 +1,8 @@
 // Opens the database: connects, brings the schema forward, refuses one that is newer than this program.
-import { Kysely, type Transaction } from 'kysely'
+import { Kysely, sql, type Transaction } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
+import { Failure } from '../model/failure.ts'
+import { mariadbDialect } from './mariadb.ts'
 import { up as first } from './migrations/001-first.ts'
 import { up as swarm } from './migrations/002-swarm.ts'
 import { up as imagesOfRollouts } from './migrations/003-images-of-rollouts.ts'
@@ -9,6 +11,8 @@ import { up as boot } from './migrations/005-boot.ts'
 import { up as captures } from './migrations/006-captures.ts'
 import { up as redeploy } from './migrations/007-redeploy.ts'
 import { up as scripts } from './migrations/008-scripts.ts'
+import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
+import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
 import { sqliteDialect } from './sqlite.ts'
 
@@ -27,27 +31,80 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '008-scripts': { up: scripts },
 }
 
+/** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */
+const transactionMs = 30_000
+
 /**
- * Opens the SQLite file at `path` (`:memory:` for a database of the process's own) and migrates it. Throws when the file
- * holds migrations that this program does not know, because a newer HaDeS has used it.
+ * Opens the database and migrates it; a string is the path of a SQLite file, or `:memory:` for a database of the process's
+ * own. Failure `database-newer` when a newer HaDeS has used it. A transaction of what is returned begins again by itself
+ * when the database gave it up for another's sake: its callback must change nothing but the database.
  */
-export async function openDatabase(path: string): Promise<Kysely<Schema>> {
-  const db = new Kysely<Schema>({ dialect: sqliteDialect(path) })
-  try {
-    const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } })
-    const unknown = (await appliedNames(db)).filter((name) => !(name in migrations))
-    if (unknown.length > 0) {
-      throw new Error(
-        `the database ${path} was used by a newer HaDeS (${unknown.join(', ')}): run that version, or restore a backup`,
-      )
+export async function openDatabase(where: DatabasePlace | string): Promise<Kysely<Schema>> {
+  const place: DatabasePlace = typeof where === 'string' ? { kind: 'sqlite', path: where } : where
+  if (place.kind === 'mariadb') {
+    const migrating = new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: true }) })
+    try {
+      await useOurCollation(migrating, place)
+      await migrate(migrating, place)
+    } finally {
+      await migrating.destroy()
     }
-    const { error } = await migrator.migrateToLatest()
-    if (error) throw new Error(`the database ${path} could not be brought to this version's schema`, { cause: error })
-    return db
+    return repeating(new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: false }) }))
+  }
+  const db = new Kysely<Schema>({ dialect: sqliteDialect(place.path) })
+  try {
+    await migrate(db, place)
+    return repeating(db)
   } catch (error) {
     await db.destroy()
     throw error
   }
+}
+
+/** Makes every transaction of `db` begin again after a conflict. */
+function repeating(db: Kysely<Schema>): Kysely<Schema> {
+  const transaction = db.transaction.bind(db)
+  db.transaction = () => {
+    const builder = transaction()
+    const execute = builder.execute.bind(builder)
+    builder.execute = (callback) => repeated(() => execute(callback), transactionMs)
+    return builder
+  }
+  return db
+}
+
+/** New tables compare names as SQLite does: by every byte, blanks at the end too. */
+async function useOurCollation(db: Kysely<Schema>, place: MariadbPlace): Promise<void> {
+  const { rows } = await sql<{ collation: string }>`
+    select default_collation_name as collation from information_schema.schemata where schema_name = database()`.execute(
+    db,
+  )
+  const collation = (await isMariadb(db)) ? 'utf8mb4_nopad_bin' : 'utf8mb4_0900_bin'
+  if (rows[0]?.collation === collation) return
+  const tables = await db.introspection.getTables()
+  if (tables.length > 0 && !tables.some((table) => table.name === 'hosts')) {
+    throw new Failure('bad-input', `${nameOfPlace(place)} holds tables of another program: give HaDeS its own`, {
+      at: '--database',
+    })
+  }
+  await sql`alter database character set utf8mb4 collate ${sql.raw(collation)}`.execute(db)
+}
+
+async function isMariadb(db: Kysely<Schema>): Promise<boolean> {
+  const { rows } = await sql<{ version: string }>`select version() as version`.execute(db)
+  return rows[0]?.version.includes('MariaDB') ?? false
+}
+
+async function migrate(db: Kysely<Schema>, place: DatabasePlace): Promise<void> {
+  const unknown = (await appliedNames(db)).filter((name) => !(name in migrations))
+  if (unknown.length > 0) {
+    const why = `was used by a newer HaDeS (${unknown.join(', ')})`
+    throw new Failure('database-newer', `${nameOfPlace(place)} ${why}: run that version, or restore a backup`)
+  }
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } })
+  const { error } = await migrator.migrateToLatest()
+  if (error instanceof Failure) throw error
+  if (error) throw new Error(`${nameOfPlace(place)} could not be brought to this version's schema`, { cause: error })
 }
 
 async function appliedNames(db: Kysely<Schema>): Promise<string[]> {

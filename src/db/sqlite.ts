@@ -12,6 +12,8 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
+import { asFailure } from './errors.ts'
+import { nameOfPlace } from './place.ts'
 
 /** How long a statement waits for another process that holds the file, before it fails. */
 const busyTimeoutMs = 10_000
@@ -22,10 +24,17 @@ const statementsMax = 500
 /** `path` is a file or `:memory:`. */
 export function sqliteDialect(path: string): Dialect {
   return {
-    createAdapter: () => new SqliteAdapter(),
+    createAdapter: () => new TransactionalAdapter(),
     createDriver: () => new NodeSqliteDriver(path),
     createIntrospector: (db) => new SqliteIntrospector(db),
     createQueryCompiler: () => new SqliteQueryCompiler(),
+  }
+}
+
+/** All migrations are one transaction: a process that is killed in the middle has changed nothing. */
+class TransactionalAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true
   }
 }
 
@@ -40,9 +49,16 @@ class NodeSqliteDriver implements Driver {
   }
 
   async init(): Promise<void> {
-    const database = new DatabaseSync(this.#path, { enableForeignKeyConstraints: true })
-    database.exec(`pragma busy_timeout = ${busyTimeoutMs}; pragma journal_mode = wal; pragma synchronous = normal`)
-    this.#connection = new NodeSqliteConnection(database)
+    const name = nameOfPlace({ kind: 'sqlite', path: this.#path })
+    try {
+      const database = new DatabaseSync(this.#path, { enableForeignKeyConstraints: true })
+      database.exec(`pragma busy_timeout = ${busyTimeoutMs}; pragma journal_mode = wal; pragma synchronous = normal`)
+      // As MariaDB compares names.
+      database.exec('pragma case_sensitive_like = on')
+      this.#connection = new NodeSqliteConnection(database, name)
+    } catch (error) {
+      throw asFailure(error, name)
+    }
   }
 
   async acquireConnection(): Promise<DatabaseConnection> {
@@ -81,13 +97,23 @@ class NodeSqliteDriver implements Driver {
 
 class NodeSqliteConnection implements DatabaseConnection {
   readonly #database: DatabaseSync
+  readonly #name: string
   readonly #statements = new Map<string, StatementSync>()
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, name: string) {
     this.#database = database
+    this.#name = name
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
+    try {
+      return this.#execute<R>(query)
+    } catch (error) {
+      throw asFailure(error, this.#name)
+    }
+  }
+
+  #execute<R>(query: CompiledQuery): QueryResult<R> {
     const statement = this.#prepare(query.sql)
     // Kysely's parameters are what our own typed queries put in: strings, numbers and null.
     const parameters = query.parameters as SQLInputValue[]

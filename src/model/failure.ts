@@ -42,6 +42,8 @@ export const failureCodes = [
   'deadline',
   'cancelled',
   'service-unreachable',
+  'database-unavailable',
+  'database-newer',
   'internal',
 ] as const
 

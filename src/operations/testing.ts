@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import pino from 'pino'
 import type { Inventory, Proof } from '../contract/types.ts'
 import { findDeployment, moveDeployment } from '../db/deployments.ts'
-import { openDatabase } from '../db/open.ts'
+import { openTestDatabase } from '../db/testing.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
 import { SigningKey } from '../lib/signing.ts'
@@ -18,7 +18,7 @@ export type TestWorld = World & { readonly clock: { offsetMs: number }; close():
 export async function openTestWorld(): Promise<TestWorld> {
   const folder = await mkdtemp(join(tmpdir(), 'hades-world-'))
   const clock = { offsetMs: 0 }
-  const db = await openDatabase(':memory:')
+  const db = await openTestDatabase()
   return {
     db,
     keyring: new Keyring(Keyring.randomKey()),
