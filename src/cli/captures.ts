@@ -5,7 +5,7 @@ import type { CaptureView } from '../contract/capture-types.ts'
 import { failureMeanings } from '../contract/failures.ts'
 import type { Hygiene } from '../contract/types.ts'
 import { type CaptureFinish, captureFinishes } from '../model/capture.ts'
-import { isActive } from '../model/deployment.ts'
+import { isOpen } from '../model/deployment.ts'
 import { looks } from './looks.ts'
 import { bytes } from './options.ts'
 import { duration, moment, plain, size } from './output.ts'
@@ -164,7 +164,7 @@ function doing({ storedBytes, deployment }: CaptureView): string {
 
 function report(capture: CaptureView): string {
   const { image, deployment, digest, report: said, sizeBytes, storedBytes } = capture
-  const spent = deployment.states.filter(({ step }) => step !== deployment.state || isActive(deployment.state))
+  const spent = deployment.states.filter(({ step }) => step !== deployment.state || isOpen(deployment.state))
   const total = deployment.states.reduce((sum, { seconds }) => sum + seconds, 0)
   const lines = [
     `capture ${deployment.id} of ${deployment.host} as ${image}: ${deployment.state}  ${duration(total)}`,
@@ -188,7 +188,7 @@ function report(capture: CaptureView): string {
       `  failed   ${where}${plain(message.join(': '))}`,
       `  do       ${failureMeanings[code].remedy} [${code}]`,
     )
-  } else if (isActive(deployment.state)) lines.push(`  waits    for ${plain(deployment.waitingFor ?? '')}`)
+  } else if (isOpen(deployment.state)) lines.push(`  waits    for ${plain(deployment.waitingFor ?? '')}`)
   if (deployment.log) {
     const tail = deployment.log.trimEnd().split('\n').slice(-15)
     lines.push('  log', ...tail.map((line) => `    ${plain(line)}`))

@@ -10,6 +10,7 @@ type EraseOptions = {
   readonly disk?: string
   readonly finish?: EraseFinish
   readonly max?: string
+  readonly includeProtected?: string
   readonly wait: boolean
 }
 
@@ -32,16 +33,18 @@ export function addEraseCommand(program: Command, open: OpenSession): void {
       new Option('--finish <action>', 'what the machines do then; poweroff when not given').choices(eraseFinishes),
     )
     .option('--max <count>', 'refuse when the nodeset has more hosts than this')
+    .option('--include-protected <nodeset>', 'protected hosts that are meant, by their names')
     .option('--no-wait', 'start it and return at once')
     .action(async (nodeset: string, options: EraseOptions, command: Command) => {
       const session = open(command)
-      const { method, disk, finish, max } = options
+      const { method, disk, finish, max, includeProtected } = options
       const { rollout } = await session.control.startErase({
         nodeset,
         method,
         confirm: Number(options.yes),
         ...(disk === undefined ? {} : { disk }),
         ...(finish === undefined ? {} : { finish }),
+        ...(includeProtected === undefined ? {} : { includeProtected }),
         ...(max === undefined ? {} : { max: Number(max) }),
       })
       if (options.wait) await watch(session, rollout.id)

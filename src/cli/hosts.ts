@@ -17,6 +17,7 @@ type HostOptions = {
   readonly rack?: string
   readonly loader?: (typeof loaders)[number]
   readonly setup?: string
+  readonly protect?: string
 }
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value]
@@ -32,6 +33,7 @@ function withHostOptions(command: Command): Command {
     .option('--rack <rack>', 'in which rack')
     .addOption(new Option('--loader <loader>', 'which boot loader its firmware is given').choices(loaders))
     .option('--setup <setup>', 'the setup that it gets when `deploy` names none')
+    .option('--protect <reason>', 'no rollout or erasure takes it unless it is named as meant; "" ends that')
 }
 
 export function addHostCommands(program: Command, open: OpenSession): void {
@@ -81,12 +83,13 @@ export function addHostCommands(program: Command, open: OpenSession): void {
 }
 
 function hostInput(options: HostOptions) {
-  const { mac, power, site, rack, loader, setup } = options
+  const { mac, power, site, rack, loader, setup, protect } = options
   return {
     ...(site === undefined ? {} : { site }),
     ...(rack === undefined ? {} : { rack }),
     ...(loader === undefined ? {} : { loader }),
     ...(setup === undefined ? {} : { setup }),
+    ...(protect === undefined ? {} : { protected: protect }),
     ...(mac === undefined ? {} : { interfaces: mac.map(interfaceInput) }),
     ...(power === undefined ? {} : { powerMethods: [powerInput(power, options)] }),
   }
@@ -146,6 +149,7 @@ function details(host: HostView): string {
       (one) => `power       ${[one.driver, one.address, one.username].filter(Boolean).join(' ')}`,
     ),
     `boots       ${host.bootTarget} (by default ${host.defaultTarget}), loader ${host.loader}`,
+    ...(host.protected ? [`protected   ${host.protected}`] : []),
     ...(host.setup ? [`setup       ${host.setup}`] : []),
     ...(host.approvedDisks ?? []).map(({ name, sizeBytes, ...names }) => {
       const identity = [names.model, names.serial && `serial ${names.serial}`, names.wwn && `wwn ${names.wwn}`]

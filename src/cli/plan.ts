@@ -1,10 +1,10 @@
 // `hades deploy --plan`: what a rollout would do to which disk of which machine, and what keeps it from starting. The exit
 // code is that of the first refusal.
 import { failureMeanings } from '../contract/failures.ts'
-import type { PlanHostView, RolloutPlanView } from '../contract/setup-types.ts'
+import type { PlanHostView, RolloutPlanView } from '../contract/rollout-types.ts'
 import type { FailureReport } from '../contract/types.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
-import { moment, plain, size, table } from './output.ts'
+import { duration, moment, plain, size, table } from './output.ts'
 import type { Session } from './session.ts'
 
 type Order = Parameters<Session['control']['planRollout']>[0]
@@ -27,13 +27,29 @@ export function planInWords(plan: RolloutPlanView): string {
   )
   const disks = plan.hosts.flatMap(rows)
   const end = plan.canStart
-    ? `it can start, on ${plan.hosts.length} hosts`
-    : `it cannot start: ${refused.length} of ${plan.hosts.length} hosts are refused`
+    ? `it can start, on ${plan.hosts.length} hosts${plan.needsConfirm ? `, with --confirm ${plan.hosts.length}` : ''}`
+    : plan.hosts.length === 0
+      ? 'it cannot start: no host is left'
+      : `it cannot start: ${refused.length} of ${plan.hosts.length} hosts are refused`
+  const leftOut = together(plan.excluded.map(({ host, text }) => ({ host, text })))
+  const held = together(
+    plan.hosts.map(({ host, holds }) => ({
+      host,
+      text: holds
+        ? `${holds.setup} with ${holds.images.join(', ')}, of deployment ${holds.deployment} on ${moment(holds.provenAt)}`
+        : 'nothing that a deployment has proven',
+    })),
+  )
   return [
-    `plan of ${plan.setup} with ${plan.images.join(', ')}`,
+    `plan of ${plan.setup} with ${plan.sizes.map(imageInWords).join(', ')}`,
+    ...(plan.nodeset === undefined ? [] : [`on ${plan.hosts.length} hosts: ${plan.nodeset}`]),
+    `time: ${timeInWords(plan)}`,
+    ...(plan.waves.length < 2 ? [] : plan.waves.map(waveInWords)),
     ...(disks.length === 0
       ? []
       : ['', table(['host', 'name', 'takes', 'identity', 'proven before', 'seen'], disks), '']),
+    ...held.map(({ hosts, text }) => `${hosts}: holds ${plain(text)}`),
+    ...leftOut.map(({ hosts, text }) => `${hosts}: left out: ${plain(text)}`),
     ...plan.warnings.map((warning) => `note: ${plain(warning)}`),
     ...notes.map(({ hosts, text }) => `${hosts}: note: ${plain(text)}`),
     ...refusals.flatMap(({ hosts, text, code = 'internal' }) => [
@@ -42,6 +58,19 @@ export function planInWords(plan: RolloutPlanView): string {
     ]),
     end,
   ].join('\n')
+}
+
+function imageInWords({ reference, sizeBytes, storedBytes }: RolloutPlanView['sizes'][number]): string {
+  return `${reference} (${size(sizeBytes)} on disk, ${size(storedBytes)} to fetch)`
+}
+
+function timeInWords({ estimate: { hostSeconds, seconds, basis } }: RolloutPlanView): string {
+  if (hostSeconds === undefined || seconds === undefined) return plain(basis)
+  return `about ${duration(seconds)} in all, ${duration(hostSeconds)} a host; ${plain(basis)}`
+}
+
+function waveInWords({ wave, nodeset, hosts }: RolloutPlanView['waves'][number]): string {
+  return `${wave === 0 ? 'canary' : `wave ${wave}`}: ${hosts} hosts, ${nodeset}`
 }
 
 type Told = { readonly host: string; readonly text: string; readonly code?: FailureReport['code'] }

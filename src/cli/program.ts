@@ -14,6 +14,7 @@ import { addImageCommands } from './images.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
 import { addProfileCommands } from './profiles.ts'
+import { addRolloutCommands } from './rollouts.ts'
 import { addScriptCommands } from './scripts.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
@@ -54,6 +55,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addProfileCommands(program, open)
   addPowerCommands(program, open)
   addDeployCommands(program, open)
+  addRolloutCommands(program, open)
   addCaptureCommands(program, open)
   addEraseCommand(program, open)
   addSwarmCommand(program, open)

@@ -5,7 +5,8 @@ import { capture, captureOrder } from './capture-types.ts'
 import { eraseOrder, erasure } from './erase-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
-import { rolloutPlan } from './setup-types.ts'
+import { protectedMeant, rolloutFields, rolloutPlan } from './rollout-types.ts'
+import { rolloutOperations } from './rollouts.ts'
 import { setupOperations } from './setups.ts'
 import { site, swarm } from './swarm-types.ts'
 import {
@@ -38,6 +39,12 @@ const hostFields = {
   loader: Type.Optional(loader),
   setup: Type.Optional(setupReference),
   defaultTarget: Type.Optional(bootTarget),
+  protected: Type.Optional(
+    Type.String({
+      maxLength: 190,
+      description: 'Why no rollout and no erasure may take it unless it is named as meant; empty: it is not protected',
+    }),
+  ),
 }
 
 // A part of a URL's path: `.` and `..` would be taken out of it.
@@ -47,20 +54,6 @@ const siteName = Type.String({
   pattern: '^[A-Za-z0-9À-ɏ][A-Za-z0-9À-ɏ ._-]*$',
   description: 'A site: letters, digits, blanks, `.`, `_` and `-`, beginning with a letter or digit',
 })
-
-/** Which hosts become what, and what of the plan's checks the caller has decided already. */
-const rolloutFields = {
-  nodeset,
-  setup: Type.Optional(setupReference),
-  /** No more hosts than this, whatever the nodeset turns out to be. */
-  max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
-  acceptNewDisk: Type.Optional(
-    Type.Boolean({ description: 'Disks may be overwritten that no deployment of their host has proven before' }),
-  ),
-  ignoreInventory: Type.Optional(
-    Type.Boolean({ description: 'What is known of disks and firmware is out of date: only the agents look' }),
-  ),
-}
 
 export const controlOperations = {
   getStatus: operation({
@@ -251,6 +244,8 @@ export const controlOperations = {
       'disk-ambiguous',
       'disk-changed',
       'image-too-large',
+      'host-protected',
+      'confirm-needed',
     ],
   }),
   planRollout: operation({
@@ -289,13 +284,24 @@ export const controlOperations = {
     failures: ['unknown-rollout'],
   }),
   cancelRollout: operation({
-    summary: 'Stops the deployments of a rollout that have not ended, all or those of a nodeset',
+    summary:
+      'Stops the deployments of a rollout that have not ended, all or those of a nodeset; their boot records go back to the default',
     access: 'operator',
     rest: { method: 'POST', path: '/rollouts/{rollout}/cancel' },
-    input: Type.Object({ rollout: id, nodeset: Type.Optional(nodeset) }),
-    output: Type.Object({ rollout }),
+    input: Type.Object({
+      rollout: id,
+      nodeset: Type.Optional(nodeset),
+      reboot: Type.Optional(
+        Type.Boolean({
+          description:
+            'Power-cycles those that were under way into what they boot by default: watch the task that is returned. Without it no power is switched',
+        }),
+      ),
+    }),
+    output: Type.Object({ rollout, task: Type.Optional(task) }),
     failures: ['unknown-rollout', 'unknown-host'],
   }),
+  ...rolloutOperations,
   getDeployment: operation({
     summary: 'One deployment: where it is, what it waits for, how it ended, and its proof',
     access: 'viewer',
@@ -356,10 +362,11 @@ export const controlOperations = {
         description: 'How many hosts are meant: it is refused when they are not so many',
       }),
       max: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+      includeProtected: protectedMeant,
       deadlineSeconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 30 * 86_400 })),
     }),
     output: Type.Object({ rollout }),
-    failures: ['unknown-host', 'no-power-method', 'wrong-state'],
+    failures: ['unknown-host', 'no-power-method', 'wrong-state', 'host-protected'],
   }),
   getErasure: operation({
     summary: "One host's disks being erased: where it is, and what was read before and after",

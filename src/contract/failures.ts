@@ -44,6 +44,12 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
   'already-exists': sender(409, 5, 'Choose another name, or change or remove the one there is.'),
   'wrong-state': sender(409, 5, 'Wait until what is under way has ended, or cancel it.'),
   'in-use': sender(409, 5, 'Remove or end what uses it first; the message names it.'),
+  'host-protected': sender(
+    409,
+    5,
+    'Leave the host out, or name it with --include-protected (includeProtected) if it is really meant.',
+  ),
+  'confirm-needed': sender(428, 2, 'Confirm with --confirm (confirm) what the message names, if all of it is meant.'),
   'setup-invalid': sender(400, 2, 'Correct the setup at the line that the message names.'),
   'image-broken': receiver(422, 6, false, 'Make the image file again or copy it again; it is damaged or incomplete.'),
   'image-too-large': receiver(422, 6, false, 'Choose a larger disk or a smaller image.'),

@@ -1,18 +1,7 @@
-// Setups, the scripts that they name, what differs between two of them, and the plan of a rollout.
+// Setups, the scripts that they name, and what differs between two of them.
 import { type Static, Type } from 'typebox'
-import { identityStandings } from '../model/approved-disk.ts'
 import { changeKinds } from '../model/setup-diff.ts'
-import {
-  dateTime,
-  disk,
-  failureReport,
-  hostName,
-  imageReference,
-  label,
-  setupReference,
-  sha256,
-  words,
-} from './types.ts'
+import { dateTime, label, sha256, words } from './types.ts'
 
 export const setupXml = Type.String({ minLength: 1, maxLength: 262_144, description: 'The setup document' })
 
@@ -50,42 +39,3 @@ export const setupChange = Type.Object(
   { title: 'SetupChange' },
 )
 export type SetupChangeView = Static<typeof setupChange>
-
-export const planDisk = Type.Object(
-  {
-    name: Type.String({ maxLength: 190, description: 'As the layout names it' }),
-    disk,
-    standing: words(identityStandings, {
-      description:
-        '`first`: no deployment has proven a disk of the host yet. `approved`: one has proven this disk. `new`: another disk was proven, and this one never',
-    }),
-  },
-  { title: 'PlanDisk' },
-)
-
-/** What a rollout would do to one host. A host with refusals keeps the whole rollout from starting. */
-export const planHost = Type.Object(
-  {
-    host: hostName,
-    inventoryAt: Type.Optional(
-      Type.String({ format: 'date-time', description: 'When its disks were seen; absent: never, or not asked for' }),
-    ),
-    disks: Type.Array(planDisk, { maxItems: 16 }),
-    refusals: Type.Array(failureReport, { maxItems: 64 }),
-    warnings: Type.Array(shown, { maxItems: 64 }),
-  },
-  { title: 'PlanHost' },
-)
-export type PlanHostView = Static<typeof planHost>
-
-export const rolloutPlan = Type.Object(
-  {
-    setup: setupReference,
-    images: Type.Array(imageReference, { maxItems: 64 }),
-    canStart: Type.Boolean({ description: 'No host has a refusal' }),
-    warnings: Type.Array(shown, { maxItems: 64 }),
-    hosts: Type.Array(planHost),
-  },
-  { title: 'RolloutPlan' },
-)
-export type RolloutPlanView = Static<typeof rolloutPlan>

@@ -4,12 +4,15 @@
 import { type Static, type TEnum, Type } from 'typebox'
 import { type BootTarget, bootTargetForms, bootTargetPattern } from '../model/boot.ts'
 import { deploymentKinds, hygieneKinds } from '../model/capture.ts'
+import { rolloutStates } from '../model/conduct.ts'
 import { deploymentStates, deploymentSteps } from '../model/deployment.ts'
+import { exclusionReasons } from '../model/exclusion.ts'
 import { failureCodes } from '../model/failure.ts'
 import { diskHintOperators, diskProperties, loaders } from '../model/host.ts'
 import { contentKinds, redeployModes } from '../model/layout.ts'
 import { bootDevices, powerActions, powerStates } from '../model/power.ts'
 import { rebootStates } from '../model/reboot.ts'
+import { failureCourses, hostOrders, spareUses } from '../model/rollout-policy.ts'
 import { transferEngines } from '../model/swarm.ts'
 import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
 
@@ -63,6 +66,7 @@ export const setupReference = Type.String({
 })
 export const sha256 = Type.String({ title: 'Sha256', pattern: '^[0-9a-f]{64}$' })
 const text = Type.String({ maxLength: 4000 })
+const hosts = Type.Integer({ minimum: 0, maximum: 1_000_000 })
 export const label = Type.String({ maxLength: 190 })
 
 /** Unsafe only for TypeScript, which cannot read it from the pattern: what fits the pattern is a BootTarget. */
@@ -186,6 +190,7 @@ export const host = Type.Object(
     ),
     deployment: Type.Optional(id),
     deploymentState: Type.Optional(deploymentState),
+    protected: Type.Optional(Type.String({ ...label, description: 'Why it is; absent: it is not protected' })),
   },
   { title: 'Host' },
 )
@@ -345,6 +350,8 @@ export const deployment = Type.Object(
     host: hostName,
     kind: words(deploymentKinds),
     setup: setupReference,
+    wave: Type.Integer({ minimum: 0, description: 'In which wave of its rollout it begins; 0: it is a canary' }),
+    retryOf: Type.Optional(Type.Integer({ ...id, description: 'The deployment that this one does again' })),
     state: deploymentState,
     attempt: Type.Integer({ minimum: 0, description: 'How often the machine was told to boot the scout' }),
     step: Type.Optional(deploymentStep),
@@ -382,6 +389,40 @@ export const copiesOutOfOrigin = Type.Optional(
   Type.Number({ minimum: 0, description: 'Bytes that left the origin for all hosts, in sizes of image.zst' }),
 )
 
+/** The policy of a rollout, in numbers of hosts. */
+const rolloutPolicyView = Type.Object(
+  {
+    canary: Type.Optional(hosts),
+    wave: Type.Optional(hosts),
+    concurrency: Type.Optional(hosts),
+    stopAtFailed: Type.Optional(hosts),
+    atFailures: words(failureCourses),
+    quorum: Type.Optional(hosts),
+    spares: words(spareUses),
+    startAt: Type.Optional(dateTime),
+    order: words(hostOrders),
+  },
+  { title: 'RolloutPolicy' },
+)
+
+/** A host of the nodeset that a rollout leaves out. */
+export const excludedHost = Type.Object(
+  { host: hostName, reason: words(exclusionReasons, { title: 'ExclusionReason' }), text },
+  { title: 'ExcludedHost' },
+)
+
+const rolloutCounts = Type.Object(
+  {
+    total: Type.Integer({ ...hosts, description: 'Those that were cancelled by name are not in it' }),
+    waiting: hosts,
+    underWay: hosts,
+    done: hosts,
+    failed: hosts,
+    cancelled: hosts,
+  },
+  { title: 'RolloutCounts' },
+)
+
 export const rollout = Type.Object(
   {
     id,
@@ -391,7 +432,15 @@ export const rollout = Type.Object(
     copiesOutOfOrigin,
     startedAt: dateTime,
     endedAt: Type.Optional(dateTime),
-    deployments: Type.Array(deployment),
+    state: words(rolloutStates, { title: 'RolloutState' }),
+    reason: Type.Optional(Type.String({ maxLength: 4000, description: 'Why it is in this state' })),
+    waitsFor: Type.Optional(Type.String({ maxLength: 4000, description: 'What must happen before more hosts begin' })),
+    wave: Type.Optional(Type.Integer({ minimum: 0, description: 'The first that has not ended; 0: the canary' })),
+    waves: Type.Integer({ minimum: 0, description: 'The number of the last wave' }),
+    counts: rolloutCounts,
+    policy: Type.Optional(rolloutPolicyView),
+    excluded: Type.Array(excludedHost),
+    deployments: Type.Array(deployment, { description: 'The newest of each host in this rollout' }),
   },
   { title: 'Rollout' },
 )

@@ -2,9 +2,11 @@
 // changes nothing and is told so.
 import type { Selectable } from 'kysely'
 import type { DeploymentKind } from '../model/capture.ts'
-import { activeStates, type DeploymentState, type DeploymentStep, isActive } from '../model/deployment.ts'
+import { activeStates, type DeploymentState, type DeploymentStep, isOpen, openStates } from '../model/deployment.ts'
+import type { Excluded } from '../model/exclusion.ts'
 import { Failure } from '../model/failure.ts'
 import type { RedeployMode } from '../model/layout.ts'
+import { defaultPolicy, type Policy, waveAt } from '../model/rollout-policy.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
 import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
@@ -27,7 +29,10 @@ export type RolloutImage = Pick<Selectable<RolloutImageRow>, 'name' | 'version' 
 
 export type StateTime = { readonly state: DeploymentState; readonly at: number }
 
-/** Writes a rollout and the deployments of its hosts, all `queued` and due at once. Call it in a transaction. */
+/**
+ * Writes a rollout and the deployments of its hosts, in the order in which they are to begin: all `queued` and due at
+ * once, or `waiting` for the conductor. Call it in a transaction.
+ */
 export async function addRollout(
   db: Db,
   rollout: {
@@ -38,10 +43,12 @@ export async function addRollout(
     readonly hostIds: readonly number[]
     readonly policy: TransferPolicy & { readonly redeploy?: RedeployMode | undefined }
     readonly acceptNewDisk?: boolean | undefined
+    readonly conduct?: { readonly policy: Policy; readonly isWaiting: boolean; readonly excluded: readonly Excluded[] }
   },
   now: number,
 ): Promise<{ rolloutId: number; deployments: Map<number, number> }> {
   const { engine, egressBytesPerSecond, ingressBytesPerSecond, lingerSeconds, redeploy } = rollout.policy
+  const { conduct } = rollout
   const row = await db
     .insertInto('rollouts')
     .values({
@@ -53,6 +60,8 @@ export async function addRollout(
       linger_seconds: lingerSeconds,
       redeploy: redeploy ?? null,
       accept_new_disk: rollout.acceptNewDisk ? 1 : 0,
+      policy: conduct ? JSON.stringify(conduct.policy) : null,
+      excluded: conduct && conduct.excluded.length > 0 ? JSON.stringify(conduct.excluded) : null,
     })
     .executeTakeFirstOrThrow()
   const rolloutId = Number(row.insertId)
@@ -61,31 +70,59 @@ export async function addRollout(
     await db.insertInto('rollout_images').values(image).execute()
   }
   const deployments = new Map<number, number>()
-  for (const hostId of rollout.hostIds) {
-    const inserted = await db
-      .insertInto('deployments')
-      .values({
-        rollout_id: rolloutId,
-        host_id: hostId,
-        setup_id: rollout.setupId,
-        kind: rollout.kind ?? 'deploy',
-        image_digest: rollout.images[0]?.digest ?? '',
-        state: 'queued',
-        state_since: now,
-        started_at: now,
-        due_at: now,
-        attempt: 0,
-        done_bytes: 0,
-        total_bytes: 0,
-        bytes_per_second: 0,
-        waiting_for: 'its turn',
-        history: JSON.stringify([{ state: 'queued', at: now } satisfies StateTime]),
-        lease_until: 0,
-      })
-      .executeTakeFirstOrThrow()
-    deployments.set(hostId, Number(inserted.insertId))
+  for (const [position, hostId] of rollout.hostIds.entries()) {
+    const place = { position, wave: waveAt(position, conduct?.policy ?? defaultPolicy) }
+    const of = { rolloutId, hostId, setupId: rollout.setupId, kind: rollout.kind ?? 'deploy', ...place }
+    const imageDigest = rollout.images[0]?.digest ?? ''
+    const state = conduct?.isWaiting ? 'waiting' : 'queued'
+    deployments.set(hostId, await addDeployment(db, { ...of, imageDigest, state }, now))
   }
   return { rolloutId, deployments }
+}
+
+/** Writes a deployment, due at once, and returns its id. */
+export async function addDeployment(
+  db: Db,
+  of: {
+    readonly rolloutId: number
+    readonly hostId: number
+    readonly setupId: number
+    readonly kind: DeploymentKind
+    readonly imageDigest: string
+    readonly state: 'waiting' | 'queued'
+    readonly position: number
+    readonly wave: number
+    readonly retryOf?: number | undefined
+  },
+  now: number,
+): Promise<number> {
+  const { state, position, wave } = of
+  const inserted = await db
+    .insertInto('deployments')
+    .values({
+      rollout_id: of.rolloutId,
+      host_id: of.hostId,
+      setup_id: of.setupId,
+      kind: of.kind,
+      position,
+      wave,
+      retry_of: of.retryOf ?? null,
+      image_digest: of.imageDigest,
+      state,
+      state_since: now,
+      started_at: now,
+      due_at: now,
+      attempt: 0,
+      done_bytes: 0,
+      total_bytes: 0,
+      bytes_per_second: 0,
+      waiting_for:
+        state === 'queued' ? 'its turn' : `its rollout to let ${wave === 0 ? 'the canary' : `wave ${wave}`} begin`,
+      history: JSON.stringify([{ state, at: now } satisfies StateTime]),
+      lease_until: 0,
+    })
+    .executeTakeFirstOrThrow()
+  return Number(inserted.insertId)
 }
 
 /** The images of a rollout, in the order of its setup. */
@@ -127,13 +164,25 @@ export async function deploymentsOf(db: Db, rolloutIds: readonly number[]): Prom
   )
 }
 
-/** The deployment under way of each of these hosts, or of all, by host id. */
+/** The deployment under way of each of these hosts, or of all, by host id. One that waits to begin is not under way. */
 export async function activeDeployments(db: Db, hostIds?: readonly number[]): Promise<Map<number, NamedDeployment>> {
   const active = named(db).where('state', 'in', activeStates)
   const rows =
     hostIds === undefined
       ? await active.execute()
       : await inChunks(hostIds, (chunk) => active.where('host_id', 'in', chunk).execute())
+  return new Map(rows.map((row) => [row.host_id, row]))
+}
+
+/** The oldest deployment that has not ended, under way or waiting to begin, of each of these hosts, by host id. */
+export async function openDeployments(db: Db, hostIds: readonly number[]): Promise<Map<number, NamedDeployment>> {
+  const rows = await inChunks(hostIds, (chunk) =>
+    named(db)
+      .where('state', 'in', openStates)
+      .where('host_id', 'in', chunk)
+      .orderBy('deployments.id', 'desc')
+      .execute(),
+  )
   return new Map(rows.map((row) => [row.host_id, row]))
 }
 
@@ -175,7 +224,7 @@ export async function newestRollout(db: Db): Promise<Rollout | undefined> {
     .selectFrom('deployments')
     .select('rollout_id')
     .where('kind', '=', 'deploy')
-    .where('state', 'in', activeStates)
+    .where('state', 'in', openStates)
     .orderBy('rollout_id', 'desc')
     .limit(1)
     .execute()
@@ -245,8 +294,8 @@ export async function moveDeployment(
   change: Change,
   now: number,
 ): Promise<boolean> {
-  const ended = !isActive(to)
-  // Readers of our own JSON: `addRollout` and this function are its only writers.
+  const ended = !isOpen(to)
+  // Readers of our own JSON: `addDeployment` and this function are its only writers.
   const history = [...(JSON.parse(from.history) as StateTime[]), { state: to, at: now }]
   const result = await db
     .updateTable('deployments')

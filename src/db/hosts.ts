@@ -22,6 +22,8 @@ export type NewHost = {
   readonly loader: Loader
   readonly setup?: string | undefined
   readonly defaultTarget: BootTarget
+  /** Why no rollout may take it unless it is named as meant; empty: it is not protected. */
+  readonly protected?: string | undefined
   readonly interfaces: readonly { readonly mac: string; readonly ip?: string | undefined }[]
   readonly powerMethods: readonly StoredPowerMethod[]
 }
@@ -46,6 +48,7 @@ export async function addHost(db: Db, host: NewHost, now: number): Promise<numbe
       loader: host.loader,
       setup: host.setup ?? null,
       created_at: now,
+      protected_reason: host.protected || null,
     })
     .executeTakeFirstOrThrow()
   const id = Number(row.insertId)
@@ -73,6 +76,7 @@ export async function changeHost(db: Db, id: number, change: HostChange, now: nu
     ...(change.rack === undefined ? {} : { rack: change.rack }),
     ...(change.loader === undefined ? {} : { loader: change.loader }),
     ...(change.setup === undefined ? {} : { setup: change.setup }),
+    ...(change.protected === undefined ? {} : { protected_reason: change.protected || null }),
   }
   if (Object.keys(columns).length > 0) await db.updateTable('hosts').set(columns).where('id', '=', id).execute()
   if (change.interfaces) await putInterfaces(db, id, change.interfaces)

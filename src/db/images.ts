@@ -1,6 +1,6 @@
 // Published images: a name and version for a digest in the library.
 import type { Insertable, Selectable } from 'kysely'
-import { activeStates } from '../model/deployment.ts'
+import { openStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import { formatImageReference, type ImageReference } from '../model/image.ts'
 import type { Db } from './open.ts'
@@ -40,7 +40,7 @@ export async function neededDigests(db: Db): Promise<Set<string>> {
     .innerJoin('deployments', 'deployments.rollout_id', 'rollout_images.rollout_id')
     .select('rollout_images.digest')
     .distinct()
-    .where('state', 'in', activeStates)
+    .where('state', 'in', openStates)
     .execute()
   return new Set([...named, ...written].map(({ digest }) => digest))
 }
@@ -125,7 +125,7 @@ export async function usersOfImage(db: Db, image: Image): Promise<string[]> {
     .select('hosts.name')
     .distinct()
     .where('rollout_images.digest', '=', image.digest)
-    .where('state', 'in', activeStates)
+    .where('state', 'in', openStates)
     .execute()
   return [
     ...setups.map((setup) => `setup ${setup.name}:${setup.version}`),

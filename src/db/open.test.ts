@@ -90,6 +90,11 @@ test('a database of the first release comes forward with all that is in it, and 
       linger_seconds: null,
       redeploy: null,
       accept_new_disk: null,
+      state: 'running',
+      state_reason: null,
+      turn: 0,
+      policy: null,
+      excluded: null,
     })
     expect(await bootByMac(db, '52:54:00:00:00:01')).toMatchObject({
       record: { target: 'scout', defaultTarget: 'local', isOnce: false, askedAt: null },
@@ -137,6 +142,31 @@ test('the disk that the newest deployment of a host has proven may be overwritte
   const db = await openDatabase(path)
   try {
     expect(await approvedDisksOf(db, [1])).toEqual(new Map([[1, [{ name: 'system', sizeBytes: 5, serial: 'A1' }]]]))
+  } finally {
+    await db.destroy()
+  }
+})
+
+test('rollouts of before have the states that their deployments tell of after the upgrade', async () => {
+  const path = join(folder, 'hades.db')
+  await writeFirstRelease(path)
+  const old = new Kysely<Record<string, Record<string, unknown>>>({ dialect: sqliteDialect(path) })
+  const [first] = await old.selectFrom('deployments').selectAll().execute()
+  const ends = [['done'], ['done', 'failed'], ['failed'], ['cancelled'], ['done', 'queued']]
+  for (const [index, states] of ends.entries()) {
+    const rollout_id = index + 2
+    await old.insertInto('rollouts').values({ id: rollout_id, setup_id: 1, started_at: 5 }).execute()
+    for (const [n, state] of states.entries()) {
+      const row = { ...first, id: rollout_id * 10 + n, rollout_id, state }
+      await old.insertInto('deployments').values(row).execute()
+    }
+  }
+  await old.destroy()
+  const db = await openDatabase(path)
+  try {
+    const rows = await db.selectFrom('rollouts').select('state').orderBy('id').execute()
+    const states = rows.map(({ state }) => state)
+    expect(states).toEqual(['running', 'succeeded', 'partly-failed', 'failed', 'cancelled', 'running'])
   } finally {
     await db.destroy()
   }

@@ -3,6 +3,7 @@
 import type { Generated } from 'kysely'
 import type { BootTarget } from '../model/boot.ts'
 import type { CaptureFinish, DeploymentKind } from '../model/capture.ts'
+import type { MemberStanding, RolloutState } from '../model/conduct.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { EraseFinish, ErasingMethod } from '../model/erase.ts'
 import type { Loader } from '../model/host.ts'
@@ -43,6 +44,8 @@ export type HostRow = {
   loader: Loader
   setup: string | null
   created_at: number
+  /** Why no rollout may take the host unless it is named as one of those meant; null: it is not protected. */
+  protected_reason: string | null
 }
 
 export type InterfaceRow = {
@@ -146,6 +149,15 @@ export type RolloutRow = {
   redeploy: RedeployMode | null
   /** 1: its hosts may overwrite disks that no deployment has proven before. */
   accept_new_disk: number | null
+  state: Generated<RolloutState>
+  /** Why it is in this state, in words; null while it runs. */
+  state_reason: string | null
+  /** Counts what was done to the rollout as a whole: two processes that act at the same moment collide here. */
+  turn: Generated<number>
+  /** As JSON of model/rollout-policy.ts' Policy; null: all of its hosts began at once. */
+  policy: string | null
+  /** Hosts of the nodeset that were left out, as JSON of model/exclusion.ts' Excluded. */
+  excluded: string | null
 }
 
 /** What a rollout's hosts get, in the order of the setup: what each reference meant when the rollout began. */
@@ -164,6 +176,13 @@ export type DeploymentRow = {
   host_id: number
   setup_id: number
   kind: Generated<DeploymentKind>
+  /** Where in the order of its rollout. */
+  position: Generated<number>
+  /** In which wave it begins; 0: it is a canary. */
+  wave: Generated<number>
+  standing: MemberStanding | null
+  /** The deployment that this one does again. */
+  retry_of: number | null
   /** The first image of the rollout; empty for a capture. */
   image_digest: string
   state: DeploymentState

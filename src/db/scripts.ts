@@ -2,7 +2,7 @@
 // stays as long as one of its deployments is under way.
 import { createHash } from 'node:crypto'
 import type { Selectable } from 'kysely'
-import { activeStates } from '../model/deployment.ts'
+import { openStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import type { Db } from './open.ts'
 import type { ScriptRow } from './schema.ts'
@@ -70,7 +70,7 @@ export async function hostsUsingScript(db: Db, name: string, versions: readonly 
     .distinct()
     .where('rollout_scripts.name', '=', name)
     .where('rollout_scripts.version', 'in', versions)
-    .where('state', 'in', activeStates)
+    .where('state', 'in', openStates)
     .execute()
   return rows.map((row) => row.name)
 }

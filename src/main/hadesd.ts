@@ -15,6 +15,7 @@ import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
 import { signImages } from '../db/images.ts'
 import { openDatabase } from '../db/open.ts'
+import { startConductor } from '../deploy/conductor.ts'
 import { startEngine } from '../deploy/engine.ts'
 import { startRebooter } from '../deploy/rebooter.ts'
 import { openLibrary } from '../image/library.ts'
@@ -55,6 +56,8 @@ export type UpOptions = {
   /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
   readonly controlHost: string
   readonly controlPort: number
+  /** Rollouts of more hosts than this must be confirmed. */
+  readonly confirmAbove: number
   /** Bytes that all images together may have. */
   readonly libraryQuota: number | undefined
   readonly loaders: string
@@ -98,6 +101,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
       now: Date.now,
       owner: folder.owner,
       startedAt: Date.now(),
+      confirmAbove: options.confirmAbove,
       bootBase,
       bootFiles: {
         netboot: folder.netboot,
@@ -115,6 +119,8 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const powerClient = inProcess(powerPort, power)
     const engine = await startEngine({ ...world, power: powerClient })
     closing.add(() => engine.close())
+    const conductor = startConductor(world)
+    closing.add(() => conductor.close())
     const rebooter = await startRebooter({ ...world, power: powerClient })
     closing.add(() => rebooter.close())
     const server = await servePorts({

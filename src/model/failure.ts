@@ -19,6 +19,8 @@ export const failureCodes = [
   'already-exists',
   'wrong-state',
   'in-use',
+  'host-protected',
+  'confirm-needed',
   'setup-invalid',
   'image-broken',
   'image-too-large',

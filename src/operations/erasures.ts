@@ -5,13 +5,7 @@ import type { EraseReport, EraseWork, ErasureView } from '../contract/erase-type
 import type { Handlers, Input } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
 import { releaseBootRecord, setBootTarget } from '../db/boot.ts'
-import {
-  activeDeployments,
-  findDeployment,
-  findRollout,
-  moveDeployment,
-  type NamedDeployment,
-} from '../db/deployments.ts'
+import { activeDeployments, findDeployment, moveDeployment, type NamedDeployment } from '../db/deployments.ts'
 import { addErasure, type Erasure, findErasure, recordErasure } from '../db/erasures.ts'
 import { about, addEvent } from '../db/events.ts'
 import { type Host, interfacesOf, powerMethodsOf } from '../db/hosts.ts'
@@ -20,27 +14,29 @@ import { foldNodeset } from '../lib/nodeset.ts'
 import { eraseMs } from '../model/erase.ts'
 import { Failure } from '../model/failure.ts'
 import { admit, stop } from './agent-session.ts'
-import { hostsOf } from './nodeset.ts'
-import { deploymentView, present, rolloutViews } from './views.ts'
+import { hostsOf, namesMeant } from './nodeset.ts'
+import { rolloutView } from './rollout-views.ts'
+import { deploymentView, present } from './views.ts'
 import type { World } from './world.ts'
 
-type Order = Omit<Input<typeof controlOperations.startErase>, 'nodeset' | 'max' | 'confirm'>
+type Order = Omit<Input<typeof controlOperations.startErase>, 'nodeset' | 'max' | 'confirm' | 'includeProtected'>
 
 export function eraseHandlers({
   db,
   now,
 }: World): Pick<Handlers<typeof controlOperations>, 'startErase' | 'getErasure'> {
   return {
-    async startErase({ nodeset, max, confirm, ...order }, caller) {
+    async startErase({ nodeset, max, confirm, includeProtected, ...order }, caller) {
       const rolloutId = await db.transaction().execute(async (tx) => {
         const hosts = await hostsOf(tx, nodeset)
         requireMeant(hosts, { max, confirm })
+        const meant = namesMeant(includeProtected)
+        const isForbidden = ({ name, protected_reason }: Host) => protected_reason !== null && !meant.has(name)
+        refuse(hosts, isForbidden, 'host-protected', 'are protected')
         const by = `${caller.kind} from ${caller.address}`
         return await startErase(tx, hosts, order, by, now())
       })
-      const [rollout] = await rolloutViews(db, [await findRollout(db, rolloutId)], now())
-      if (!rollout) throw new Failure('unknown-rollout', `there is no rollout ${rolloutId}`, { at: 'rollout' })
-      return { rollout }
+      return { rollout: await rolloutView(db, rolloutId, now()) }
     },
     async getErasure({ deployment }) {
       return { erasure: erasureView(await findErasure(db, deployment), await findDeployment(db, deployment), now()) }
@@ -96,7 +92,7 @@ async function startErase(
 function refuse(
   hosts: readonly Host[],
   isWrong: (host: Host) => boolean,
-  code: 'no-power-method' | 'wrong-state',
+  code: 'no-power-method' | 'wrong-state' | 'host-protected',
   sentence: string,
 ): void {
   const wrong = hosts.filter(isWrong).map(({ name }) => name)

@@ -14,3 +14,14 @@ export async function hostsOf(db: Db, nodeset: string | undefined): Promise<Host
     throw cause
   }
 }
+
+/** The names of protected hosts that are meant. Failure `bad-input` unless each of them is named. */
+export function namesMeant(nodeset: string | undefined): ReadonlySet<string> {
+  if (nodeset === undefined) return new Set()
+  try {
+    return new Set(expandNodeset(nodeset))
+  } catch (cause) {
+    if (!(cause instanceof NodesetError)) throw cause
+    throw new Failure('bad-input', 'name the protected hosts that are meant', { cause, at: 'includeProtected' })
+  }
+}

@@ -74,10 +74,11 @@ test('a plan says which disk each name takes, and that a host was never seen', a
       host: 'n1',
       inventoryAt: expect.any(String),
       disks: [{ name: 'system', disk: vda, standing: 'first' }],
+      wave: 1,
       refusals: [],
       warnings: [],
     },
-    { host: 'n2', disks: [], refusals: [], warnings: ['its disks were never seen: its agent decides'] },
+    { host: 'n2', disks: [], wave: 1, refusals: [], warnings: ['its disks were never seen: its agent decides'] },
   ])
   expect((await control.listRollouts({}, admin)).rollouts).toEqual([])
 })

@@ -1,27 +1,28 @@
 // The plan of a rollout: what each host would get, on which of its disks, and what is known to go wrong, before any
 // machine is switched. A rollout starts by the same plan; docs/setup.md tells the checks.
-import type { RolloutPlanView } from '../contract/setup-types.ts'
 import type { Disk, Inventory } from '../contract/types.ts'
 import { approvedDisksOf } from '../db/approved-disks.ts'
-import { activeDeployments } from '../db/deployments.ts'
+import { openDeployments } from '../db/deployments.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
 import { findImage, type Image } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
+import { failuresInRow, type LastProof, lastProofs } from '../db/past-deployments.ts'
 import { findScript, type Script } from '../db/scripts.ts'
 import { findSetup, type StoredSetup } from '../db/setups.ts'
 import { readManifest } from '../image/library.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { type ApprovedDisk, checkIdentity, type IdentityStanding, standingOf } from '../model/approved-disk.ts'
 import { chooseDisks } from '../model/choose-disk.ts'
+import { type Excluded, type ExclusionChoice, type ExclusionReason, failuresInRowMax } from '../model/exclusion.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import { imagesOf, type LayoutDisk } from '../model/layout.ts'
 import { checkImages, firmwareWarnings, type KnownImages, refuseDisk } from '../model/layout-fit.ts'
+import { type BusyCourse, faultOf, inOrder, type Policy, type PolicyOrder, policyFor } from '../model/rollout-policy.ts'
 import { parseSetup, type Setup } from '../model/setup.ts'
 import { refuseUnknownProfile } from './boot.ts'
 import { fillPostInstall } from './post-install.ts'
 import { knownImages, refuseTemplate } from './setup-check.ts'
-import { dateTime, failureReport } from './views.ts'
 import type { World } from './world.ts'
 
 /** What the caller asks for, and which checks he has decided already. */
@@ -29,6 +30,11 @@ export type PlanOrder = {
   readonly setup?: string | undefined
   readonly acceptNewDisk?: boolean | undefined
   readonly ignoreInventory?: boolean | undefined
+  readonly ifBusy?: BusyCourse | undefined
+  readonly exclude?: readonly ExclusionChoice[] | undefined
+  /** Names of protected hosts that are meant. */
+  readonly protectedMeant?: ReadonlySet<string> | undefined
+  readonly policy?: PolicyOrder | undefined
 }
 
 export type PlannedDisk = { readonly name: string; readonly disk: Disk; readonly standing: IdentityStanding }
@@ -37,6 +43,10 @@ export type HostPlan = {
   readonly host: Host
   readonly seenAt: number | undefined
   readonly disks: readonly PlannedDisk[]
+  /** What is on its disks, as far as a deployment has proven it. */
+  readonly holds: LastProof | undefined
+  /** The rollout whose end it would wait for. */
+  readonly behind: number | undefined
   /** Why the host cannot be deployed; the sentences do not name it. */
   readonly refusals: readonly Failure[]
   readonly warnings: readonly string[]
@@ -50,7 +60,11 @@ export type Plan = {
   /** What each reference of the setup to the library means now. */
   readonly scripts: ReadonlyMap<string, Script>
   readonly warnings: readonly string[]
+  /** Those that go, in the order in which they begin. */
   readonly hosts: readonly HostPlan[]
+  readonly excluded: readonly Excluded[]
+  /** In numbers of the hosts that go. */
+  readonly policy: Policy
 }
 
 /**
@@ -72,33 +86,70 @@ export async function planRollout(
   const problem = checkImages(setup.layout, known)
   if (problem !== undefined) throw new Failure('setup-invalid', problem.sentence, { at: 'setup' })
   const ids = hosts.map((host) => host.id)
-  const [active, methods, interfaces, inventories, approved] = [
-    await activeDeployments(db, ids),
+  const [open, methods, interfaces, inventories, approved, proofs, failures] = [
+    await openDeployments(db, ids),
     await powerMethodsOf(db, ids),
     await interfacesOf(db, ids),
     await inventoriesOf(db, ids),
     await approvedDisksOf(db, ids),
+    await lastProofs(db, ids),
+    await failuresInRow(db, ids),
   ]
   const common = { setup, images: known, scripts, service: bootBase, order }
-  return {
-    stored,
-    setup,
-    images,
-    scripts,
-    warnings,
-    hosts: hosts.map((host) => {
-      const inventory = order.ignoreInventory === true ? undefined : inventories.get(host.id)
-      return planHost(common, {
-        host,
-        rollout: active.get(host.id)?.rollout_id,
-        hasPower: (methods.get(host.id) ?? []).length > 0,
-        interfaces: interfaces.get(host.id) ?? [],
-        // Stored by registerHost, checked by the contract when it came.
-        inventory: inventory && { seenAt: inventory.at, ...(JSON.parse(inventory.json) as Inventory) },
-        approved: approved.get(host.id) ?? [],
-      })
-    }),
+  const planned = hosts.map((host) => {
+    const inventory = order.ignoreInventory === true ? undefined : inventories.get(host.id)
+    const facts = {
+      host,
+      holds: proofs.get(host.id),
+      rollout: open.get(host.id)?.rollout_id,
+      wasSeen: inventories.has(host.id),
+      failuresInRow: failures.get(host.id) ?? 0,
+      hasPower: (methods.get(host.id) ?? []).length > 0,
+      interfaces: interfaces.get(host.id) ?? [],
+      // Stored by registerHost, checked by the contract when it came.
+      inventory: inventory && { seenAt: inventory.at, ...(JSON.parse(inventory.json) as Inventory) },
+      approved: approved.get(host.id) ?? [],
+    }
+    const plan = planHost(common, facts)
+    return { plan, excluded: exclusionOf(facts, plan, order) }
+  })
+  const going = planned.filter(({ excluded }) => excluded === undefined).map(({ plan }) => plan)
+  const excluded = planned.flatMap((one) => one.excluded ?? [])
+  return { stored, setup, images, scripts, warnings, excluded, ...ordered(going, order.policy ?? {}) }
+}
+
+/** The hosts in the order of the policy. Failure `bad-input` when it makes no sense for so many. */
+function ordered(hosts: readonly HostPlan[], policy: PolicyOrder): Pick<Plan, 'hosts' | 'policy'> {
+  const fault = faultOf(policy, hosts.length)
+  if (fault) throw new Failure('bad-input', fault.sentence, { at: `policy.${fault.field}` })
+  const order = inOrder(
+    hosts.map((plan) => ({ plan, site: plan.host.site, rack: plan.host.rack })),
+    policy.order ?? 'given',
+  )
+  return { hosts: order.map(({ plan }) => plan), policy: policyFor(policy, hosts.length) }
+}
+
+/** Why a host is left out, by what the order says of such hosts; undefined when it goes, or refuses the rollout. */
+function exclusionOf(known: KnownHost, { refusals }: HostPlan, order: PlanOrder): Excluded | undefined {
+  const { host, rollout, hasPower, wasSeen } = known
+  const leftOut = (reason: ExclusionReason, text: string) => ({ host: host.name, reason, text })
+  const chosen = new Set(order.exclude ?? [])
+  if (rollout !== undefined && order.ifBusy === 'exclude') return leftOut('in-rollout', `in rollout ${rollout}`)
+  if (chosen.has('protected') && isForbidden(host, order)) {
+    return leftOut('protected', `protected: ${host.protected_reason}`)
   }
+  if (chosen.has('no-power-method') && !hasPower) return leftOut('no-power-method', 'no power method')
+  if (chosen.has('unknown-disk') && !wasSeen) return leftOut('unknown-disk', 'its disks were never seen')
+  if (chosen.has('failed-twice') && known.failuresInRow >= failuresInRowMax) {
+    return leftOut('failed-twice', `its last ${known.failuresInRow} deployments failed`)
+  }
+  const [refusal] = refusals
+  if (chosen.has('refused') && refusal) return leftOut('refused', causeChain(refusal).join(': ').slice(0, 4000))
+  return undefined
+}
+
+function isForbidden({ name, protected_reason }: Host, { protectedMeant }: PlanOrder): boolean {
+  return protected_reason !== null && protectedMeant?.has(name) !== true
 }
 
 function setupFor(hosts: readonly Host[], setup: string | undefined): string {
@@ -156,7 +207,11 @@ type Common = {
 
 type KnownHost = {
   readonly host: Host
+  /** The one that has it, or will. */
   readonly rollout: number | undefined
+  readonly holds: LastProof | undefined
+  readonly wasSeen: boolean
+  readonly failuresInRow: number
   readonly hasPower: boolean
   readonly interfaces: readonly { readonly mac: string; readonly ip: string | null }[]
   readonly inventory: (Inventory & { readonly seenAt: number }) | undefined
@@ -175,9 +230,10 @@ function planHost(common: Common, known: KnownHost): HostPlan {
       refusals.push(error)
     }
   }
+  attempt(() => refuseForbidden(known, order))
   attempt(() => refuseUnready(known))
   attempt(() => tryPostInstall(common, known))
-  const warnings = networkWarnings(setup, known)
+  const warnings = [...historyWarnings(known, order), ...networkWarnings(setup, known)]
   const disks: PlannedDisk[] = []
   if (inventory === undefined) {
     warnings.push(
@@ -194,7 +250,7 @@ function planHost(common: Common, known: KnownHost): HostPlan {
     }
     warnings.push(...firmwareWarnings(setup.layout, setup.postInstall, inventory.firmware))
   }
-  return { host, seenAt: inventory?.seenAt, disks, refusals, warnings }
+  return { host, seenAt: inventory?.seenAt, disks, holds: known.holds, behind: known.rollout, refusals, warnings }
 }
 
 function planDisks(
@@ -209,8 +265,21 @@ function planDisks(
   })
 }
 
-function refuseUnready({ rollout, hasPower, interfaces }: KnownHost): void {
-  if (rollout !== undefined) throw new Failure('wrong-state', `in rollout ${rollout}: wait for it or cancel it`)
+function historyWarnings({ rollout, failuresInRow: failures }: KnownHost, { ifBusy }: PlanOrder): string[] {
+  return [
+    ...(rollout === undefined || ifBusy !== 'queue' ? [] : [`it waits for the end of rollout ${rollout}`]),
+    ...(failures >= failuresInRowMax ? [`its last ${failures} deployments failed`] : []),
+  ]
+}
+
+function refuseForbidden({ host, rollout }: KnownHost, order: PlanOrder): void {
+  if (isForbidden(host, order)) throw new Failure('host-protected', `protected: ${host.protected_reason}`)
+  if (rollout !== undefined && order.ifBusy !== 'queue') {
+    throw new Failure('wrong-state', `in rollout ${rollout}: wait for it or cancel it`)
+  }
+}
+
+function refuseUnready({ hasPower, interfaces }: KnownHost): void {
   if (!hasPower) throw new Failure('no-power-method', 'no power method')
   if (interfaces.length === 0) throw new Failure('wrong-state', 'no interface to boot from')
 }
@@ -242,23 +311,6 @@ function networkWarnings({ postInstall }: Setup, { interfaces }: KnownHost): str
     : [`the gateway ${gateway} is not in the network of ${ip}/${prefixLength}`]
 }
 
-/** The plan as the contract shows it. */
-export function planView({ stored, images, warnings, hosts }: Plan): RolloutPlanView {
-  return {
-    setup: `${stored.name}:${stored.version}`,
-    images: images.map(formatImageReference),
-    canStart: hosts.every(({ refusals }) => refusals.length === 0),
-    warnings: [...warnings],
-    hosts: hosts.map((one) => ({
-      host: one.host.name,
-      ...(one.seenAt === undefined ? {} : { inventoryAt: dateTime(one.seenAt) }),
-      disks: [...one.disks],
-      refusals: one.refusals.map(failureReport),
-      warnings: [...one.warnings],
-    })),
-  }
-}
-
 /** As many kinds of refusals as one sentence can tell; the plan tells them all. */
 const toldMax = 8
 
@@ -278,7 +330,7 @@ export function refuseImpossible(plan: Plan): void {
 }
 
 /** Hosts in a few words, however they are called. */
-function someOf(hosts: readonly string[]): string {
+export function someOf(hosts: readonly string[]): string {
   const nodeset = foldNodeset(hosts)
   return nodeset.length <= 200 ? nodeset : `${hosts.length} hosts (${nodeset.slice(0, 200)}...)`
 }

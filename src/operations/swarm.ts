@@ -1,9 +1,10 @@
 // The Control Port's handlers around the swarm: watching it, and the limits of sites.
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers } from '../contract/operation.ts'
-import { deploymentsOf, findRollout, imagesOfRollout, newestRollout } from '../db/deployments.ts'
+import { findRollout, imagesOfRollout, newestRollout } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import { hostNamesAt } from '../db/hosts.ts'
+import { currentDeployments } from '../db/rollouts.ts'
 import { setupById } from '../db/setups.ts'
 import { listSites, setSiteLimits } from '../db/sites.ts'
 import { Failure } from '../model/failure.ts'
@@ -22,7 +23,7 @@ export function swarmHandlers({
     async getSwarm({ rollout: id, limit }) {
       const rollout = id === undefined ? await newestRollout(db) : await findRollout(db, id)
       if (!rollout) throw new Failure('unknown-rollout', 'there is no rollout yet', { at: 'rollout' })
-      const rows = await deploymentsOf(db, [rollout.id])
+      const rows = await currentDeployments(db, rollout.id)
       const { name, version } = await setupById(db, rollout.setup_id)
       const images = await imagesOfRollout(db, rollout.id)
       const all = { rollout, setup: `${name}:${version}`, rows, images }

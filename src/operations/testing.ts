@@ -27,6 +27,7 @@ export async function openTestWorld(): Promise<TestWorld> {
     log: pino({ level: 'silent' }),
     now: () => Date.now() + clock.offsetMs,
     owner: 'test',
+    confirmAbove: 20,
     startedAt: Date.now(),
     bootBase: 'http://10.77.0.1:7780',
     bootFiles: {

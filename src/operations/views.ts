@@ -11,26 +11,17 @@ import type {
   Hygiene,
   Proof,
   RebootOutcome,
-  RolloutView,
   TaskView,
 } from '../contract/types.ts'
 import { approvedDisksOf } from '../db/approved-disks.ts'
 import { bootRecordsOf } from '../db/boot.ts'
-import { type Capture, capturesOfRollouts } from '../db/captures.ts'
-import {
-  deploymentsOf,
-  imagesOfRollout,
-  type NamedDeployment,
-  newestDeployments,
-  type Rollout,
-  type StateTime,
-} from '../db/deployments.ts'
+import type { Capture } from '../db/captures.ts'
+import { type NamedDeployment, newestDeployments, type Rollout, type StateTime } from '../db/deployments.ts'
 import type { StoredEvent } from '../db/events.ts'
 import { type Host, interfacesOf, inventoriesOf, powerMethodsOf } from '../db/hosts.ts'
 import type { Image } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import type { Reboot } from '../db/reboots.ts'
-import { setupById } from '../db/setups.ts'
 import type { listSites } from '../db/sites.ts'
 import type { Task } from '../db/tasks.ts'
 import { targetNow } from '../model/boot.ts'
@@ -38,7 +29,7 @@ import { causeChain, Failure } from '../model/failure.ts'
 import type { DiskHint } from '../model/host.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
-import { copiesOf, originBytes, sum, transferOf } from './transfers.ts'
+import { transferOf } from './transfers.ts'
 
 export function dateTime(ms: number): string {
   return new Date(ms).toISOString()
@@ -106,6 +97,7 @@ export async function hostViews(db: Db, hosts: readonly Host[], now: number): Pr
       ...(inventory ? { inventory: JSON.parse(inventory.json), inventoryAt: dateTime(inventory.at) } : {}),
       ...present({ approvedDisks: approved.get(host.id)?.map((disk) => present(disk)) }),
       ...(deployment ? { deployment: deployment.id, deploymentState: deployment.state } : {}),
+      ...present({ protected: host.protected_reason }),
     }
   })
 }
@@ -174,6 +166,8 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
     host: row.host,
     kind: row.kind,
     setup: `${row.setup_name}:${row.setup_version}`,
+    wave: row.wave,
+    ...present({ retryOf: row.retry_of }),
     state: row.state,
     attempt: row.attempt,
     doneBytes: row.done_bytes,
@@ -227,38 +221,6 @@ function orderOf({ disk, hints, partition_number, repair, finish }: Capture) {
 function proofView(json: string): Proof {
   const { places = [], actions = [], ...proof } = JSON.parse(json) as Omit<Proof, 'places' | 'actions'> & Partial<Proof>
   return { ...proof, places, actions }
-}
-
-/** Rollouts with all their deployments. */
-export async function rolloutViews(db: Db, rollouts: readonly Rollout[], now: number): Promise<RolloutView[]> {
-  if (rollouts.length === 0) return []
-  const rows = await deploymentsOf(
-    db,
-    rollouts.map((rollout) => rollout.id),
-  )
-  const captures = await capturesOfRollouts(
-    db,
-    rollouts.map((rollout) => rollout.id),
-  )
-  const views: RolloutView[] = []
-  for (const rollout of rollouts) {
-    const setup = await setupById(db, rollout.setup_id)
-    const mine = rows.filter((row) => row.rollout_id === rollout.id)
-    const images = await imagesOfRollout(db, rollout.id)
-    const captured = captures.get(rollout.id)
-    const ended = mine.every((row) => row.ended_at !== null)
-    views.push({
-      id: rollout.id,
-      setup: `${setup.name}:${setup.version}`,
-      ...(captured ? { captures: formatImageReference(captured) } : {}),
-      startedAt: dateTime(rollout.started_at),
-      ...policyView(rollout),
-      ...present({ copiesOutOfOrigin: copiesOf(sum(mine.map((row) => originBytes(row, transferOf(row)))), images) }),
-      deployments: mine.map((row) => deploymentView(row, now)),
-      ...(ended && mine.length > 0 ? { endedAt: dateTime(Math.max(...mine.map((row) => row.ended_at ?? 0))) } : {}),
-    })
-  }
-  return views
 }
 
 export function eventView(event: StoredEvent): EventView {

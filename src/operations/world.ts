@@ -18,6 +18,8 @@ export type World = {
   /** Names this process in leases and tasks; the same after a restart on the same data folder. */
   readonly owner: string
   readonly startedAt: number
+  /** Rollouts of more hosts than this must be confirmed. */
+  readonly confirmAbove: number
   /** Where agents fetch images, as `http://10.77.0.1:7780`. */
   readonly bootBase: string
   readonly bootFiles: BootFiles
