@@ -23,12 +23,13 @@ const interfacesMax = 256
 
 /** Looks at the machine. Never throws: what sysfs does not say is left out, and a failed lsblk is the `problem`. */
 export async function lookAtMachine(signal: AbortSignal): Promise<Look> {
-  const [firmware, identity, interfaces, seen] = await Promise.all([
+  const [firmware, identity, clockAt, interfaces, seen] = await Promise.all([
     readdir('/sys/firmware/efi').then(
       () => 'uefi' as const,
       () => 'bios' as const,
     ),
     readDmi('/sys/class/dmi/id'),
+    readHardwareClock('/sys/class/rtc/rtc0/since_epoch'),
     readInterfaces('/sys/class/net'),
     readDisks(signal).then(
       (disks) => ({ disks }),
@@ -46,6 +47,7 @@ export async function lookAtMachine(signal: AbortSignal): Promise<Look> {
       memoryBytes: totalmem(),
       ...identity,
       ...(kernel === undefined ? {} : { kernel }),
+      ...(clockAt === undefined ? {} : { clockAt }),
       disks: seen.disks.map(({ notUsable: _notUsable, ...disk }) => disk),
       interfaces,
     },
@@ -106,6 +108,13 @@ function useOf(device: BlockDevice): string | undefined {
     if (use !== undefined) return use
   }
   return undefined
+}
+
+/** The clock that the next system starts with; stage 1 has set the kernel's own by the service's. */
+async function readHardwareClock(file: string): Promise<string | undefined> {
+  const seconds = Number((await readLabel(file)) ?? Number.NaN)
+  // The last moment that a date and time of four digits can tell.
+  return seconds >= 0 && seconds < 253_402_300_800 ? new Date(seconds * 1000).toISOString() : undefined
 }
 
 async function readDmi(folder: string): Promise<Pick<Inventory, 'vendor' | 'product' | 'serial' | 'uuid'>> {

@@ -41,7 +41,12 @@ export type DhcpConfig = {
 export type DhcpDecision =
   | { readonly answer: 'offer' | 'ack'; readonly reply: DhcpMessage }
   | { readonly answer: 'nak'; readonly reply: DhcpMessage; readonly reason: string }
-  | { readonly answer: 'none'; readonly reason: string }
+  | {
+      readonly answer: 'none'
+      readonly reason: string
+      /** The server whose offer it took instead of ours. */
+      readonly otherServer?: string
+    }
 
 const ethernet = 1
 const unset = '0.0.0.0'
@@ -145,7 +150,7 @@ export function decideDhcp(message: DhcpMessage, reservation: Reservation, confi
       return { answer: 'offer', reply: leaseOf(message, 'offer', reservation, config) }
     case 'request': {
       if (serverId !== undefined && serverId !== config.serverAddress) {
-        return { answer: 'none', reason: `it took the offer of another server, ${serverId}` }
+        return { answer: 'none', reason: `it took the offer of another server, ${serverId}`, otherServer: serverId }
       }
       return decideRequest(message, reservation, config)
     }

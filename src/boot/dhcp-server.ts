@@ -28,6 +28,8 @@ type HostEvent = Seen & {
   /** The address offered or acknowledged. */
   readonly address?: string
   readonly bootFile?: string
+  /** The server whose offer the machine took instead of ours. */
+  readonly otherServer?: string
 }
 
 /**
@@ -231,15 +233,32 @@ function eventOf(
   const { host, hostId, bootTarget } = reservation
   const { messageType } = message.options
   const event = { ...seen, kind: kindOf(messageType), host, hostId, bootTarget, answer: decision.answer }
-  const said = `${host} (${seen.client.kind}, ${seen.client.arch}) sent ${messageType ?? 'a message without type'}`
-  if (decision.answer === 'none') return { ...event, text: `${said}: ${decision.reason}` }
+  const said = `${host} (${seen.client.kind}, ${seen.client.arch}) sent ${messageType ?? 'a message without type'}${askedFor(message)}`
+  if (decision.answer === 'none') {
+    const { reason, otherServer } = decision
+    return { ...event, ...(otherServer === undefined ? {} : { otherServer }), text: `${said}: ${reason}` }
+  }
   if (decision.answer === 'nak') return { ...event, text: `${said} and was refused: ${decision.reason}` }
   const { yourAddress, clientAddress, options } = decision.reply
   // The answer to an INFORM gives no address, the client has one.
   const address = yourAddress === '0.0.0.0' ? clientAddress : yourAddress
   const bootFile = options.bootFile === undefined ? {} : { bootFile: options.bootFile }
-  const given = `${address}${options.bootFile === undefined ? '' : ` and ${options.bootFile}`}`
+  const given = `${address}${options.bootFile === undefined ? lackOfFile(seen.client, message) : ` and ${options.bootFile}`}`
   return { ...event, ...bootFile, address, text: `${said} and got the ${decision.answer} of ${given}` }
+}
+
+/** Clients that count the seconds they have been asking for come within an hour; some ROMs send other numbers there. */
+const askedForSecondsMax = 3600
+
+/** A first request that comes late is the trace of those that the network swallowed. */
+function askedFor({ secondsElapsed }: DhcpMessage): string {
+  return secondsElapsed === 0 || secondsElapsed > askedForSecondsMax ? '' : ` after ${secondsElapsed} s of asking`
+}
+
+function lackOfFile({ kind }: DhcpClient, { options: { architectures = [] } }: DhcpMessage): string {
+  if (kind !== 'pxe' && kind !== 'http-boot') return ''
+  const said = architectures.length === 0 ? 'it names none' : `option 93 says ${architectures.join(', ')}`
+  return ` and no boot file: there is none for its architecture (${said})`
 }
 
 function kindOf(messageType: DhcpMessageType | undefined): HostEvent['kind'] {

@@ -25,6 +25,7 @@ export async function addBootRoutes(
       status: reply.statusCode,
       bytes: Number(reply.getHeader('content-length') ?? 0),
       ms: Math.round(performance.now() - (began.get(request) ?? 0)),
+      isWhole: reply.raw.writableFinished,
     })
   })
   app.get('/boot/*', async (request, reply) => {

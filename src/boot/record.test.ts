@@ -4,7 +4,14 @@ import { addHost } from '../db/hosts.ts'
 import { openDatabase } from '../db/open.ts'
 import { bootRecorder } from './record.ts'
 
-const request = (peerAddress: string, status = 200) => ({ path: 'scout/vmlinuz', peerAddress, status, bytes: 5, ms: 7 })
+const request = (peerAddress: string, status = 200) => ({
+  path: 'scout/vmlinuz',
+  peerAddress,
+  status,
+  bytes: 5,
+  ms: 7,
+  isWhole: true,
+})
 
 test('a request is a line of the timeline of the host that made it', async ({ onTestFinished }) => {
   const db = await openDatabase(':memory:')

@@ -5,6 +5,7 @@ import { type BootView, bootByAddress, bootByMac } from '../db/boot.ts'
 import { addEvent } from '../db/events.ts'
 import type { Schema } from '../db/schema.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
+import { causeChain } from '../model/failure.ts'
 import type { DhcpEvent } from './dhcp-server.ts'
 import type { RenderedScript } from './resolve.ts'
 import type { TftpEvent } from './tftp-server.ts'
@@ -31,6 +32,8 @@ export type HttpRequest = {
   readonly status: number
   readonly bytes: number
   readonly ms: number
+  /** Everything was sent before the connection ended. */
+  readonly isWhole: boolean
 }
 
 type Line = {
@@ -67,13 +70,7 @@ export function bootRecorder(
   return {
     dhcp: (event) => tell(dhcpLine(event)),
     tftp: (event) => tell(tftpLine(event)),
-    http: ({ path, peerAddress, status, bytes, ms }) => {
-      const text =
-        status < 400
-          ? `fetched ${path} by HTTP: ${bytes} bytes in ${ms} ms`
-          : `asked for ${path} by HTTP and got ${status}`
-      tell({ source: 'http', kind: status < 400 ? 'http-sent' : 'http-refused', text, whose: { address: peerAddress } })
-    },
+    http: (request) => tell(httpLine(request)),
     script: (view, { via, loader, target, why, hasFailed }) => {
       const whose = { mac: view.mac }
       if (hasFailed) {
@@ -100,17 +97,34 @@ async function write(
   if (suppressed === undefined) return
   const from = whose && !view ? ` (from ${'mac' in whose ? whose.mac : whose.address})` : ''
   const more = suppressed > 0 ? ` (and ${suppressed} more before it)` : ''
-  const event = { source, kind, text: text + from + more, hostId: view?.hostId, deploymentId: view?.deployment?.id }
+  const said = view && kind === 'dhcp-unknown' ? `${view.host} has no IP address for its MAC address ${view.mac}` : text
+  const event = { source, kind, text: said + from + more, hostId: view?.hostId, deploymentId: view?.deployment?.id }
   await addEvent(db, event, at)
 }
 
 function dhcpLine(event: DhcpEvent): Line {
   if (event.kind === 'dhcp.dropped') return { source: 'dhcp', kind: 'dhcp-dropped', text: event.text, whose: undefined }
-  return { source: 'dhcp', kind: dhcpKind(event), text: event.text, whose: { mac: event.mac } }
+  const why = event.kind === 'dhcp.failed' ? `: ${causeChain(event.cause).join(': ')}` : ''
+  return { source: 'dhcp', kind: dhcpKind(event), text: event.text + why, whose: { mac: event.mac } }
 }
 
-/** The new system shows itself by asking for its address as itself, and the scout as the scout: both have their own kind. */
+function httpLine({ path, peerAddress, status, bytes, ms, isWhole }: HttpRequest): Line {
+  const common = { source: 'http', whose: { address: peerAddress } } as const
+  if (status >= 400) return { ...common, kind: 'http-refused', text: `asked for ${path} by HTTP and got ${status}` }
+  if (isWhole) return { ...common, kind: 'http-sent', text: `fetched ${path} by HTTP: ${bytes} bytes in ${ms} ms` }
+  const text = `began ${path} by HTTP, and its connection ended after ${ms} ms, before all ${bytes} bytes were sent`
+  return { ...common, kind: 'http-aborted', text }
+}
+
+/**
+ * The new system shows itself by asking for its address as itself, and the scout as the scout: both have their own kind.
+ * So has what `explain` must not take for a step forward.
+ */
 function dhcpKind(event: DhcpEvent): string {
+  if ('otherServer' in event && event.otherServer !== undefined) return 'dhcp-other-server'
+  if ('answer' in event && event.answer !== 'none' && event.answer !== 'nak' && event.bootFile === undefined) {
+    if (event.client.kind === 'pxe' || event.client.kind === 'http-boot') return 'dhcp-no-loader'
+  }
   if (event.kind === 'dhcp.request' && event.answer === 'ack') {
     if (event.client.kind === 'system') return 'dhcp-system'
     if (event.client.kind === 'scout') return 'dhcp-scout'
@@ -137,7 +151,7 @@ function tftpLine(event: TftpEvent): Line {
       return {
         source: 'tftp',
         kind: 'tftp-failed',
-        text: `TFTP of ${event.path ?? 'an unreadable request'} failed (${event.why}): ${event.detail}`,
+        text: `TFTP of ${event.path ?? 'an unreadable request'} failed (${event.why}): ${event.detail}; ${event.bytes} bytes were acknowledged`,
         whose,
       }
   }

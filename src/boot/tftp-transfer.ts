@@ -163,7 +163,7 @@ export class Transfer {
         this.#end('finished', '')
         break
       case 'give-up':
-        this.#fail('timed-out', `no answer to ${this.#options.retriesMax + 1} tries`)
+        this.#fail('timed-out', `no answer to ${this.#options.retriesMax + 1} tries, ${this.#lastHeard()}`)
         break
     }
   }
@@ -204,6 +204,11 @@ export class Transfer {
     // Port 0 can be forged, but nothing can be sent to it.
     if (to.port !== 0) this.#socket.send(encodePacket({ op: 'error', code, message }), to.port, to.address, sent)
     else sent?.()
+  }
+
+  /** Whether nothing ever came back, or it stopped in the middle: a firewall and an MTU look different here. */
+  #lastHeard(): string {
+    return this.isSilent ? 'after it had answered before' : 'it never answered'
   }
 
   /** Ends the transfer from our side. */

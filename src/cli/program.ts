@@ -9,6 +9,7 @@ import { addCaptureCommands } from './captures.ts'
 import { addDeployCommands } from './deploy.ts'
 import { addEraseCommand } from './erase.ts'
 import { addEventCommands } from './events.ts'
+import { addExplainCommand } from './explain.ts'
 import { addHostCommands } from './hosts.ts'
 import { addImageCommands } from './images.ts'
 import { plain } from './output.ts'
@@ -59,6 +60,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addCaptureCommands(program, open)
   addEraseCommand(program, open)
   addSwarmCommand(program, open)
+  addExplainCommand(program, open)
   addEventCommands(program, open)
   addCallCommand(program, open)
   return program

@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
 import { capture, captureOrder } from './capture-types.ts'
 import { eraseOrder, erasure } from './erase-types.ts'
+import { explainOperations } from './explain-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
 import { protectedMeant, rolloutFields, rolloutPlan } from './rollout-types.ts'
@@ -376,6 +377,8 @@ export const controlOperations = {
     output: Type.Object({ erasure }),
     failures: ['unknown-deployment'],
   }),
+
+  ...explainOperations,
 
   listEvents: operation({
     summary: 'Events, oldest first, after one already seen; waits for news when asked',

@@ -139,6 +139,9 @@ export const inventory = Type.Object(
     serial: Type.Optional(label),
     uuid: Type.Optional(label),
     kernel: Type.Optional(label),
+    clockAt: Type.Optional(
+      Type.String({ format: 'date-time', description: 'What the hardware clock of the machine said, in UTC' }),
+    ),
     disks: Type.Array(disk, { maxItems: 256 }),
     interfaces: Type.Array(
       Type.Object({

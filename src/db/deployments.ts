@@ -207,6 +207,19 @@ export async function newestDeployments(
   return new Map(rows.map((row) => [row.host_id, row]))
 }
 
+/** When the next deployment of the same host began; undefined when this is its newest. */
+export async function nextDeploymentAt(db: Db, { id, host_id }: Deployment): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('deployments')
+    .select('started_at')
+    .where('host_id', '=', host_id)
+    .where('id', '>', id)
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.started_at
+}
+
 export async function findRollout(db: Db, id: number): Promise<Rollout> {
   const row = await db.selectFrom('rollouts').selectAll().where('id', '=', id).executeTakeFirst()
   if (!row) throw new Failure('unknown-rollout', `there is no rollout ${id}`, { at: 'rollout' })

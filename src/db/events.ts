@@ -90,6 +90,42 @@ export async function lastEventOf(
     .executeTakeFirst()
 }
 
+/**
+ * The newest events of a host, or of no host, in a time, oldest first, at most `limit`. `sources` leaves the others out.
+ */
+export async function eventsBetween(
+  db: Db,
+  hostId: number | null,
+  during: { readonly from: number; readonly to: number; readonly sources?: readonly string[]; readonly limit: number },
+): Promise<StoredEvent[]> {
+  const rows = await db
+    .selectFrom('events')
+    .leftJoin('hosts', 'hosts.id', 'events.host_id')
+    .select(['events.id', 'events.at', 'source', 'kind', 'hosts.name as host', 'deployment_id', 'text'])
+    .where('events.host_id', hostId === null ? 'is' : '=', hostId)
+    .where('events.at', '>=', during.from)
+    .where('events.at', '<=', during.to)
+    .$if(during.sources !== undefined, (query) => query.where('source', 'in', during.sources ?? []))
+    .orderBy('events.id', 'desc')
+    .limit(during.limit)
+    .execute()
+  return rows.reverse()
+}
+
+/** When a host last asked for anything to boot by, before a moment; undefined when it never did. */
+export async function lastBootRequest(db: Db, hostId: number, before: number): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('events')
+    .select('at')
+    .where('host_id', '=', hostId)
+    .where('at', '<', before)
+    .where('kind', 'in', ['dhcp-discover', 'dhcp-request', 'tftp-sent', 'http-sent', 'boot-script'])
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.at
+}
+
 /** When a host, or a deployment, last had an event of this kind since a moment; undefined when it had none. */
 export async function lastEventAt(
   db: Db,

@@ -13,6 +13,7 @@ import { controlPort } from '../contract/control.ts'
 import { powerPort } from '../contract/power.ts'
 import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
+import { addEvent } from '../db/events.ts'
 import { signImages } from '../db/images.ts'
 import { openDatabase } from '../db/open.ts'
 import { startConductor } from '../deploy/conductor.ts'
@@ -131,6 +132,8 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
       version,
     })
     closing.add(() => server.close())
+    const text = `HaDeS ${version} was started`
+    await addEvent(db, { source: 'service', kind: 'started', text }, world.now())
     log.info({ services: world.services, data: folder.path }, 'HaDeS is up')
     return { close: () => closing.close() }
   } catch (error) {

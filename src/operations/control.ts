@@ -14,6 +14,7 @@ import { Failure } from '../model/failure.ts'
 import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
 import { captureHandlers } from './captures.ts'
 import { eraseHandlers } from './erasures.ts'
+import { explainHandlers } from './explain.ts'
 import { imageHandlers } from './image-handlers.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
@@ -39,6 +40,7 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...captureHandlers(world),
     ...eraseHandlers(world),
     ...swarmHandlers(world),
+    ...explainHandlers(world),
     ...eventHandlers(world),
   }
 }

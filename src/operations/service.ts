@@ -23,6 +23,7 @@ import { signatureOf } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { scriptsOfRollout } from '../db/scripts.ts'
 import { setupById } from '../db/setups.ts'
+import { tellLimit } from '../lib/tell-limit.ts'
 import { type ApprovedDisk, isApproved } from '../model/approved-disk.ts'
 import { chooseDisks } from '../model/choose-disk.ts'
 import type { DeploymentStep } from '../model/deployment.ts'
@@ -56,7 +57,11 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
     ...eraseIntake(world),
 
     async registerHost(input, caller) {
-      const { row, sessionKey } = await registerHost(world, input, caller)
+      const { row, sessionKey } = await registerHost(world, input, caller).catch(async (error: unknown) => {
+        await tellRefusal(world, { host: input.host, address: caller.address, error })
+        throw error
+      })
+      await tellClock(world, row, input.inventory)
       const { instructions, remark } = await instructionsOrEnd(world, row, orders)
       if (remark !== undefined) await event(row, 'engine-changed', remark)
       return { deployment: row.id, sessionKey, instructions }
@@ -197,6 +202,34 @@ async function registerHost(
   const key = sessionKey(keyring, armed(row))
   invariant(key, 'a registered deployment has a nonce and an agent')
   return { row, sessionKey: key.reveal() }
+}
+
+/** A machine that boots with an old token asks until it is switched off: enough is told to see it. */
+const mayTellRefusal = tellLimit({ burst: 20, perSecond: 0.2 })
+
+/** A refused agent is part of its host's story: a machine that booted twice, or two with one MAC address. */
+async function tellRefusal(
+  { db, now }: World,
+  { host, address, error }: { readonly host: string; readonly address: string; readonly error: unknown },
+): Promise<void> {
+  if (!(error instanceof Failure) || error.code !== 'token-refused' || mayTellRefusal() === undefined) return
+  const [found] = await findHosts(db, [host])
+  if (!found) return
+  const deployment = (await activeDeployments(db, [found.id])).get(found.id)
+  const text = `an agent at ${address} was refused: ${error.message}`
+  const event = { source: 'service', kind: 'token-refused', text, hostId: found.id, deploymentId: deployment?.id }
+  await addEvent(db, event, now())
+}
+
+/** A clock that keeps local time, as Windows wants it, is up to 14 h off and not wrong; a dead battery makes years. */
+const clockOffMsMin = 15 * 3_600_000
+
+async function tellClock({ db, now }: World, row: NamedDeployment, { clockAt }: Inventory): Promise<void> {
+  const offMs = clockAt === undefined ? 0 : Date.parse(clockAt) - now()
+  if (Math.abs(offMs) < clockOffMsMin) return
+  const hours = Math.round(Math.abs(offMs) / 360_000) / 10
+  const text = `the clock of the machine says ${clockAt}: ${hours} h ${offMs < 0 ? 'behind' : 'ahead of'} the service's`
+  await addEvent(db, { source: 'agent', kind: 'clock-off', text, ...about(row) }, now())
 }
 
 type Ending = { readonly source: 'agent' | 'service'; readonly step: DeploymentStep; readonly log?: string }
