@@ -9,9 +9,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { execa } from 'execa'
+import Fastify from 'fastify'
 import { pino } from 'pino'
 import { runAgent } from '../src/agent/agent.ts'
-import { FakeOrigin } from '../src/agent/fake-origin.ts'
 import { FakeService } from '../src/agent/fake-service.ts'
 import { lookAtMachine } from '../src/agent/inventory.ts'
 import { createLog } from '../src/agent/log.ts'
@@ -20,12 +20,14 @@ import { createClient } from '../src/client/client.ts'
 import { servicePort } from '../src/contract/service.ts'
 import type { Proof } from '../src/contract/types.ts'
 import type { Work } from '../src/contract/work-types.ts'
+import { writtenRanges } from '../src/image/frames.ts'
 import { importImage } from '../src/image/import.ts'
 import { imagePaths, openLibrary, readManifest } from '../src/image/library.ts'
 import { Secret } from '../src/lib/secret.ts'
 import type { RedeployMode } from '../src/model/layout.ts'
 import { served } from '../src/ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../src/ports/http.ts'
+import { addOriginRoutes } from '../src/swarm/origin-routes.ts'
 
 const { values } = parseArgs({
   options: {
@@ -39,15 +41,14 @@ const part = Number(values.percent) / 100
 const blockBytes = 4096
 const gigabit = 117_000_000
 
-type Image = { readonly digest: string; readonly manifest: Buffer; readonly bytes: Buffer; readonly raw: string }
+type Image = { readonly digest: string; readonly raw: string }
 
 const folder = await mkdtemp(join(values.folder, 'hades-redeploy-'))
+const library = await openLibrary(join(folder, 'library'))
 try {
-  const library = await openLibrary(join(folder, 'library'))
   const publish = async (raw: string): Promise<Image> => {
     const { digest } = await importImage({ source: createReadStream(raw), folder: library.folder })
-    const paths = imagePaths(library, digest)
-    return { digest, manifest: await readFile(paths.manifest), bytes: await readFile(paths.image), raw }
+    return { digest, raw }
   }
   const first = join(folder, 'v1.raw')
   await makeFileSystem(first)
@@ -180,9 +181,10 @@ async function deploy(
   const backing = join(folder, 'disk.raw')
   await copyFile(holds, backing)
   const { stdout: device } = await execa('losetup', ['--find', '--show', '--direct-io=on', backing])
-  const origin = new FakeOrigin({ '/manifest.json': image.manifest, '/image.zst': image.bytes })
-  await origin.start()
-  const service = new FakeService(workOf(image.digest, origin, mode))
+  const origin = Fastify({ forceCloseConnections: true })
+  await addOriginRoutes(origin, { library, baseUrl: 'http://127.0.0.1' })
+  const images = `${await origin.listen({ host: '127.0.0.1', port: 0 })}/images`
+  const service = new FakeService(workOf(image.digest, images, mode))
   const ports = await servePorts({
     ports: [served(servicePort, service.handlers())],
     listen: [{ host: '127.0.0.1', port: 0 }],
@@ -215,18 +217,18 @@ async function deploy(
     const [completed] = service.of('completeDeployment')
     if (completed === undefined) throw new Error(`the deployment failed: ${JSON.stringify(outcome)}`)
     for (const { kind, text } of service.of('reportEvent')) console.error(`${mode}: ${kind}: ${text}`)
-    await requireEqual(backing, image.raw)
+    await requireEqual(backing, image.digest)
     return { proof: completed.proof, seconds }
   } finally {
     await ports.close(0)
-    await origin.kill()
+    await origin.close()
     await execa('losetup', ['--detach', device])
     await rm(backing)
   }
 }
 
 /** What the service would tell the agent. */
-function workOf(digest: string, origin: FakeOrigin, redeploy: RedeployMode): Work {
+function workOf(digest: string, images: string, redeploy: RedeployMode): Work {
   return {
     deployment: 1,
     host: 'n1',
@@ -240,13 +242,14 @@ function workOf(digest: string, origin: FakeOrigin, redeploy: RedeployMode): Wor
       {
         reference: 'v2:1',
         digest,
-        manifestUrl: origin.url('/manifest.json'),
-        imageUrl: origin.url('/image.zst'),
+        manifestUrl: `${images}/${digest}/manifest.json`,
+        imageUrl: `${images}/${digest}/image.zst`,
         transfer: {
           engine: 'http',
           torrentUrl: '',
           metalinkUrl: '',
           announceUrl: '',
+          framesUrl: `${images}/${digest}/frames`,
           lingerSeconds: 0,
           ingressBytesPerSecond: gigabit,
         },
@@ -257,7 +260,23 @@ function workOf(digest: string, origin: FakeOrigin, redeploy: RedeployMode): Wor
   }
 }
 
-/** What counts is what lies on the disk. */
-async function requireEqual(backing: string, raw: string): Promise<void> {
-  await execa('cmp', [backing, raw])
+/** What counts is what lies on the disk: what the image says of it, as zstd's own program unpacks that. Free space is anything. */
+async function requireEqual(backing: string, digest: string): Promise<void> {
+  const manifest = await readManifest(library, digest)
+  const unpacked = join(folder, 'unpacked.raw')
+  await execa('zstd', ['-dqf', '--sparse', imagePaths(library, digest).image, '-o', unpacked])
+  const [disk, image] = await Promise.all([open(backing), open(unpacked)])
+  try {
+    const [there, wanted] = [Buffer.alloc(manifest.frameSizeBytes), Buffer.alloc(manifest.frameSizeBytes)]
+    for (const number of manifest.frames.keys()) {
+      for (const { offset, length } of writtenRanges(manifest, number)) {
+        const at = number * manifest.frameSizeBytes + offset
+        await Promise.all([disk.read(there, 0, length, at), image.read(wanted, 0, length, at)])
+        if (there.compare(wanted, 0, length, 0, length) !== 0) throw new Error(`the disk differs in frame ${number}`)
+      }
+    }
+  } finally {
+    await Promise.all([disk.close(), image.close()])
+    await rm(unpacked)
+  }
 }

@@ -6,13 +6,14 @@ import type { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { RedeployMode } from '../model/layout.ts'
-import { compareFrames } from './compare.ts'
+import { type Compared, compareFrames } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import { openSource } from './engine.ts'
 import type { FileSystems } from './file-systems.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import type { Log } from './log.ts'
 import type { Origin } from './origin.ts'
+import { OriginBlocks } from './origin-blocks.ts'
 import type { Place } from './place.ts'
 import { headBytesMax } from './plan.ts'
 import { judgeSample, sampleFrames } from './redeploy.ts'
@@ -53,10 +54,12 @@ export class Brought {
   readonly work: Bringing
   readonly source: FrameSource
   readonly head: Buffer
-  #progress: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
+  #progress: TransferProgress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, besideBytes: 0 }
   #disk: OpenDisk | undefined
-  /** Frames that the place held before anything was fetched; undefined: it was not compared. */
-  #kept: ReadonlySet<number> | undefined
+  /** What the place held before anything was fetched; undefined: it was not compared. */
+  #compared: Compared | undefined
+  /** Undefined where single blocks are not to be had. */
+  readonly #blocks: OriginBlocks | undefined
   bytes = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0, bytesReadBack: 0 }
 
   constructor(work: Bringing) {
@@ -65,6 +68,8 @@ export class Brought {
     const [head] = alignedBuffers(1, headBytesMax)
     if (head === undefined) throw new Error('alignedBuffers gave fewer than asked for')
     this.head = head
+    const { framesUrl } = order.transfer
+    this.#blocks = framesUrl === undefined ? undefined : new OriginBlocks({ origin, framesUrl, manifest, log })
     this.source = openSource({
       order: order.transfer,
       imageUrl: order.imageUrl,
@@ -77,7 +82,7 @@ export class Brought {
       sessionKey: work.sessionKey,
       client: work.client,
       log,
-      isWanted: (number) => this.#kept?.has(number) !== true,
+      isWanted: (number) => !this.#compared?.kept.has(number) && !this.#compared?.mendable.has(number),
       onFellBack: (text) => work.reporter.event('engine-fell-back', text),
     })
   }
@@ -100,8 +105,8 @@ export class Brought {
   /** What the source says, what the origin was asked for beside it, and what of it is on the disk. */
   counts(): TransferCounts {
     const { engine, ...counts } = this.source.counts()
-    const { writtenBytes, durableBytes, refetchedBytes } = this.#progress
-    const { sources, uploads, ...sum } = addCounts(counts, countsOfOrigin(refetchedBytes))
+    const { writtenBytes, durableBytes, besideBytes } = this.#progress
+    const { sources, uploads, ...sum } = addCounts(counts, countsOfOrigin(besideBytes))
     return { engine, ...sum, writtenBytes, durableBytes, sources: [...sources], uploads: [...uploads] }
   }
 
@@ -138,7 +143,7 @@ export class Brought {
         source: this.source,
         inflate: inflated,
         onUnpacked: (doneBytes) => {
-          this.#progress = { doneBytes, writtenBytes, durableBytes: 0, refetchedBytes }
+          this.#progress = { doneBytes, writtenBytes, durableBytes: 0, besideBytes: refetchedBytes }
           reporter.progress(before.doneBytes + doneBytes)
         },
         onVerifying: () => {
@@ -164,8 +169,9 @@ export class Brought {
     }
     reporter.begin('transfer', before.totalBytes, before.doneBytes)
     const { imageUrl } = order
+    const from = { source: this.source, blocks: this.#blocks, origin, imageUrl }
     const written = await transfer(
-      { source: this.source, origin, imageUrl, manifest, disk, buffers, log, kept: this.#kept, onProgress },
+      { ...from, manifest, disk, buffers, log, compared: this.#compared, onProgress },
       signal,
     )
     reporter.begin('verify', before.totalBytes, before.doneBytes)
@@ -186,7 +192,7 @@ export class Brought {
       this.#disk = await openDisk(device.path, device.sectorBytes)
       return
     }
-    this.#kept = await this.#compare(this.#disk, signal)
+    this.#compared = await this.#compare(this.#disk, signal)
     // Signatures elsewhere are not looked for: what is kept there is the image's own.
     if (place.holds === 'old') await wipeEnds(this.#disk, device.sizeBytes, this.buffers.zeros)
   }
@@ -194,20 +200,23 @@ export class Brought {
   async #pays(disk: OpenDisk, signal: AbortSignal): Promise<boolean> {
     const { place, manifest, networkBytesPerSecond, reporter } = this.work
     const rotational = place.disk?.rotational ?? false
-    const sample = await sampleFrames({ disk, manifest, buffers: this.buffers }, signal)
+    const sample = await sampleFrames({ disk, manifest, buffers: this.buffers, blocks: this.#blocks }, signal)
     const { isDifference, text } = judgeSample(manifest, sample, { rotational, networkBytesPerSecond })
     await reporter.event('redeploy-decided', text)
     return isDifference
   }
 
-  async #compare(disk: OpenDisk, signal: AbortSignal): Promise<ReadonlySet<number>> {
+  async #compare(disk: OpenDisk, signal: AbortSignal): Promise<Compared> {
     const { place, manifest, reporter, before } = this.work
     reporter.begin('compare', before.totalBytes, before.doneBytes)
     const onProgress = (doneBytes: number) => reporter.progress(before.doneBytes + doneBytes)
     const untilBytes = place.holds === 'old' ? tailOf(place.device.sizeBytes) : Number.POSITIVE_INFINITY
-    const kept = await compareFrames({ disk, manifest, buffers: this.buffers, untilBytes, onProgress }, signal)
-    await reporter.event('compared', `${kept.size} of ${manifest.frames.length} frames are here already`)
-    return kept
+    const work = { disk, manifest, buffers: this.buffers, untilBytes, blocks: this.#blocks, onProgress }
+    const compared = await compareFrames(work, signal)
+    const { kept, mendable } = compared
+    const most = mendable.size === 0 ? '' : `, ${mendable.size} more but for some blocks`
+    await reporter.event('compared', `${kept.size} of ${manifest.frames.length} frames are here already${most}`)
+    return compared
   }
 
   async close(): Promise<void> {

@@ -37,7 +37,7 @@ async function diskWith(differing: readonly number[]) {
   }
   await writeFile(path, bytes)
   const disk = await openDisk(path, 512)
-  return { ...image, path, disk, buffers: createBuffers(2) }
+  return { ...image, path, disk, buffers: createBuffers(2), blocks: undefined }
 }
 
 test('the frames that are there are found, zeros too, and nothing is written', async () => {
@@ -46,7 +46,7 @@ test('the frames that are there are found, zeros too, and nothing is written', a
   const progress: number[] = []
   const onProgress = (doneBytes: number) => void progress.push(doneBytes)
   try {
-    const kept = await compareFrames({ ...world, untilBytes: Number.POSITIVE_INFINITY, onProgress }, signal)
+    const { kept } = await compareFrames({ ...world, untilBytes: Number.POSITIVE_INFINITY, onProgress }, signal)
     expect(kept).toEqual(new Set([0, 1, 2, 5]))
     expect(world.buffers.head.equals(world.raw.subarray(0, headBytesMax))).toBe(true)
     expect(progress.at(-1)).toBe(world.raw.length)
@@ -60,7 +60,7 @@ test('what lies in the end of the disk that is wiped is not counted as there', a
   const world = await diskWith([])
   try {
     const untilBytes = world.raw.length - 1
-    const kept = await compareFrames({ ...world, untilBytes, onProgress: () => undefined }, signal)
+    const { kept } = await compareFrames({ ...world, untilBytes, onProgress: () => undefined }, signal)
     expect(kept).toEqual(new Set([0, 1, 2, 3, 4]))
   } finally {
     await world.disk.close()
@@ -82,8 +82,9 @@ test('runs of blocks that differ are told, joined where little lies between', ()
 test('a sample tells which part is there, of data frames beside the first', async () => {
   const world = await diskWith([0, 3])
   try {
-    const { frames, there, bytesPerSecond } = await sampleFrames(world, signal)
-    expect({ frames, there }).toEqual({ frames: 3, there: 2 })
+    const { frames, there, part, bytesPerSecond, inflatedBytesPerSecond } = await sampleFrames(world, signal)
+    expect({ frames, there, part }).toEqual({ frames: 3, there: 2, part: 2 / 3 })
+    expect(inflatedBytesPerSecond).toBeGreaterThan(0)
     expect(bytesPerSecond).toBeGreaterThan(0)
   } finally {
     await world.disk.close()
@@ -110,8 +111,36 @@ test.each([
     rotational: true,
     isDifference: false,
   },
-])('comparing pays or not: $name', ({ there, disk, network, rotational, isDifference }) => {
-  const sample = { frames: 64, there: Math.round(64 * there), bytesPerSecond: disk * 1e6 }
+  // Half the cores of a small machine are what a full deployment waits for.
+  {
+    name: 'a processor slower than disk and network',
+    there: 0.6,
+    disk: 500,
+    network: 1000,
+    inflated: 100,
+    rotational: false,
+    isDifference: true,
+  },
+  // Every frame wants a few blocks, and the origin takes long to give them.
+  {
+    name: 'an origin slower than the disk',
+    there: 0.99,
+    disk: 3000,
+    network: 30,
+    mends: 10,
+    rotational: false,
+    isDifference: false,
+  },
+])('comparing pays or not: $name', ({ there, disk, network, inflated, mends, rotational, isDifference }) => {
+  const sample = {
+    frames: 64,
+    there: Math.round(64 * there),
+    part: there,
+    mendable: mends ? 64 : 0,
+    secondsPerMend: mends ?? 0,
+    bytesPerSecond: disk * 1e6,
+    inflatedBytesPerSecond: (inflated ?? 10_000) * 1e6,
+  }
   const decision = judgeSample(image.manifest, sample, { rotational, networkBytesPerSecond: network * 1e6 })
   expect(decision.isDifference).toBe(isDifference)
   expect(decision.text).toMatch(new RegExp(`^${isDifference ? 'difference' : 'full'}: \\d+ of 64 sampled frames`))

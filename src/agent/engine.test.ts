@@ -104,7 +104,7 @@ async function host(
   })
   const disk = await openDisk(path, 512)
   const buffers = createBuffers(lanes)
-  let progress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, refetchedBytes: 0 }
+  let progress = { doneBytes: 0, writtenBytes: 0, durableBytes: 0, besideBytes: 0 }
   const onProgress = (newest: typeof progress) => {
     progress = newest
   }
@@ -149,7 +149,7 @@ test('three hosts take about one copy of the image out of the origin, by the swa
       doneBytes: image.raw.length,
       writtenBytes: storedDataBytes(),
       durableBytes: storedDataBytes(),
-      refetchedBytes: 0,
+      besideBytes: 0,
     })
   }
 })
@@ -232,7 +232,7 @@ test('a frame that is wrong although its pieces are right comes from the origin'
   world.origin.rule = ({ path, start, end }) =>
     path === '/image.zst' && !isFrame(start, end) ? { kind: 'flip', offset: offset + 50 } : undefined
   const result = await host(world, 'a', { order: { infoHash: torrent.infoHash } })
-  expect(result).toMatchObject({ isRight: true, fellBack: [], progress: { refetchedBytes: length } })
+  expect(result).toMatchObject({ isRight: true, fellBack: [], progress: { besideBytes: length } })
   expect(result.log).toContain(`frame 3 (offset ${offset} of image.zst`)
 })
 

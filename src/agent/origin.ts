@@ -122,7 +122,23 @@ export class Origin {
     })
   }
 
+  /**
+   * Fetches what can also be had otherwise: asked for once, and what goes wrong is the caller's to mend. Throws whatever that was.
+   */
+  async fetchOnce(url: string, sizeBytesMax: number, signal: AbortSignal): Promise<Buffer> {
+    const bytes = await this.#fetchBody(url, sizeBytesMax, signal)
+    await this.#ingress?.take(bytes.length, signal)
+    this.progressed()
+    return bytes
+  }
+
   async #fetchWhole(url: string, sizeBytesMax: number, signal: AbortSignal): Promise<Buffer> {
+    const bytes = await this.#fetchBody(url, sizeBytesMax, signal)
+    this.documentBytes += bytes.length
+    return bytes
+  }
+
+  async #fetchBody(url: string, sizeBytesMax: number, signal: AbortSignal): Promise<Buffer> {
     const answer = await this.#ask(url, { 'accept-encoding': 'identity' }, signal)
     if (answer.statusCode !== 200) throw new WrongAnswer(await quote(answer))
     const chunks: Buffer[] = []
@@ -132,7 +148,6 @@ export class Origin {
       if (received > sizeBytesMax) throw new WrongAnswer(`the answer is longer than ${sizeBytesMax} bytes`)
       chunks.push(chunk)
     })
-    this.documentBytes += received
     return Buffer.concat(chunks)
   }
 

@@ -1,16 +1,19 @@
 // Brings the image onto the disk, all but its first MiB: what would make the disk boot is wiped before, and kept out
 // until verify.ts has read everything else back. A frame that is done stays done, whatever happens to its source.
 import { execa } from 'execa'
+import type { BlockSet } from '../image/blocks.ts'
 import { inflateFrame, rawBytesOf, writtenRanges } from '../image/frames.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
-import { differingRuns } from './compare.ts'
+import { type Compared, differingRuns } from './compare.ts'
 import { alignedBuffers, type OpenDisk, openDisk } from './disk.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
 import { lanesOver, lanesOverArrivals, together } from './lanes.ts'
 import type { Log } from './log.ts'
 import { corrupt, type Origin, refetchesMax } from './origin.ts'
+import type { OriginBlocks } from './origin-blocks.ts'
 import { filledBytes, freeFrameBytes, headBytesMax, planZeros, type Range } from './plan.ts'
+import { readRanges } from './read-frame.ts'
 
 /** Zeros are a step of so much at most: to be seen and stopped. */
 const zeroBytesMax = 256 * 1024 * 1024
@@ -95,8 +98,8 @@ export type TransferProgress = {
   /** Bytes of image.zst in frames that are written, and in those that are known to survive a loss of power. */
   readonly writtenBytes: number
   readonly durableBytes: number
-  /** And of those that the origin was asked for because the source's were lost or corrupt. */
-  readonly refetchedBytes: number
+  /** What the origin was asked for beside the source: frames that were lost or corrupt there, single blocks and their sums. */
+  readonly besideBytes: number
 }
 
 export type Transfer = {
@@ -108,18 +111,26 @@ export type Transfer = {
   readonly disk: OpenDisk
   readonly buffers: Buffers
   readonly log: Log
-  /** Frames that are there already; undefined: the place was not compared, and all is written that comes. */
-  readonly kept?: ReadonlySet<number> | undefined
+  /** What is there already; undefined: the place was not compared, and all is written that comes. */
+  readonly compared?: Compared | undefined
+  /** Who has single blocks; there where the comparison found frames that want only some. */
+  readonly blocks?: OriginBlocks | undefined
   readonly onProgress: (progress: TransferProgress) => void
 }
 
+/** A frame that the place holds but for the blocks of `set`. */
+type Mendable = { readonly number: number; readonly set: BlockSet }
+
+const nothingThere: Compared = { kept: new Set(), mendable: new Map() }
+
 /**
  * Takes every data frame from the source in the order of arrival, checks, inflates and writes it, but for its free blocks;
- * zeroes every zero frame beside; leaves out what is there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
+ * mends those that want only some blocks; zeroes every zero frame beside; leaves out what is there; then flushes. The first MiB of the image ends up in `buffers.head` and not on the disk. Throws Failure
  * `image-corrupt`, `origin-unreachable`, `origin-error` or `disk-error`.
  */
 export async function transfer(work: Transfer, signal: AbortSignal): Promise<TransferCounts> {
-  const { source, manifest, disk, buffers, kept = new Set(), onProgress } = work
+  const { source, manifest, disk, buffers, compared = nothingThere, blocks, onProgress } = work
+  const { kept } = compared
   const counts = { bytesWritten: 0, bytesZeroed: 0, bytesKept: 0 }
   let doneBytes = freeFrameBytes(manifest)
   let writtenBytes = 0
@@ -134,7 +145,8 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
   let refetchedBytes = 0
   const durability = createDurability(disk)
   const tell = () => {
-    onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, refetchedBytes })
+    const besideBytes = refetchedBytes + (blocks?.receivedBytes ?? 0)
+    onProgress({ doneBytes, writtenBytes, durableBytes: durability.storedBytes, besideBytes })
     return { doneBytes, storedBytes: writtenBytes }
   }
   const zero = async (range: Range, _: number, signal: AbortSignal) => {
@@ -143,7 +155,7 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
     doneBytes += range.length
     await durability.flushWhenDue(tell())
   }
-  const bring = async (frame: ArrivedFrame, lane: number, signal: AbortSignal) => {
+  const bring = async (frame: ArrivedFrame | Mendable, lane: number, signal: AbortSignal) => {
     const slot = buffers.raw[lane]
     if (slot === undefined) throw new Error(`no buffer for lane ${lane}`)
     const refetch = async (number: number) => {
@@ -154,23 +166,54 @@ export async function transfer(work: Transfer, signal: AbortSignal): Promise<Tra
       refetchedBytes += length
       return bytes
     }
-    const raw = await inflate(work, frame, refetch, signal)
-    const bytes = await writeFrame(work, frame.number, { raw, slot })
-    source.written(frame.number)
+    const { number } = frame
+    const mended = 'set' in frame ? await mend(work, frame, slot, signal) : undefined
+    // What could not be mended comes whole, and from the origin: the source was not asked to bring it.
+    const arrived = 'set' in frame ? { number, read: () => refetch(number) } : frame
+    const raw = mended ?? (await inflate(work, arrived, refetch, signal))
+    const bytes = await writeFrame(work, number, { raw, slot, isRead: mended !== undefined })
+    if (!('set' in frame)) source.written(number)
     counts.bytesWritten += bytes.written
     counts.bytesKept += bytes.kept
     doneBytes += raw.length
-    writtenBytes += storedBytesOf(manifest, frame.number)
+    writtenBytes += storedBytesOf(manifest, number)
     signal.throwIfAborted()
     await durability.flushWhenDue(tell())
   }
   await together(signal, [
     ...lanesOver(1, planZeros(manifest, zeroBytesMax, kept), zero),
-    ...lanesOverArrivals(buffers.raw.length, (signal) => source.frames(signal), bring),
+    ...lanesOverArrivals(buffers.raw.length, (signal) => arrivals(work, signal), bring),
   ])
   await durability.flush(tell())
   tell()
   return counts
+}
+
+/** What wants only some blocks, then what the source brings. */
+async function* arrivals(
+  { source, compared = nothingThere }: Pick<Transfer, 'source' | 'compared'>,
+  signal: AbortSignal,
+): AsyncGenerator<ArrivedFrame | Mendable, void> {
+  for (const [number, set] of compared.mendable) yield { number, set }
+  yield* source.frames(signal)
+}
+
+/**
+ * The frame as it is to be, or undefined when it cannot be put together from blocks. `slot` then holds what the place holds, the
+ * first MiB of the image as `buffers.head` has it.
+ */
+async function mend(
+  { disk, manifest, buffers, blocks }: Transfer,
+  { number, set }: Mendable,
+  slot: Buffer,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  const length = rawBytesOf(manifest, number)
+  const head = number === 0 ? Math.min(length, headBytesMax) : 0
+  buffers.head.copy(slot, 0, 0, head)
+  await readRanges(disk, manifest, number, slot, head)
+  const raw = Buffer.from(slot.subarray(0, length))
+  return (await blocks?.mend(number, raw, set, signal)) ? raw : undefined
 }
 
 type Written = { readonly doneBytes: number; readonly storedBytes: number }
@@ -232,12 +275,12 @@ function storedBytesOf(manifest: Manifest, number: number): number {
 
 /**
  * Writes what of the frame is to be written, but keeps what belongs to the head of the disk in `buffers.head`. Where the place
- * was compared, only blocks that differ are written. Gives the bytes written, the head's too, and those that were there.
+ * was compared, only blocks that differ are written; `isRead`: `slot` holds what is there. Gives the bytes written, the head's too, and those that were there.
  */
 async function writeFrame(
-  { disk, buffers, manifest, kept: compared }: Transfer,
+  { disk, buffers, manifest, compared }: Transfer,
   number: number,
-  { raw, slot }: { readonly raw: Buffer; readonly slot: Buffer },
+  { raw, slot, isRead }: { readonly raw: Buffer; readonly slot: Buffer; readonly isRead: boolean },
 ): Promise<{ readonly written: number; readonly kept: number }> {
   const place = number * manifest.frameSizeBytes
   const head = number === 0 ? Math.min(raw.length, headBytesMax) : 0
@@ -249,7 +292,7 @@ async function writeFrame(
     if (rest <= 0) continue
     const part = slot.subarray(from)
     const wanted = raw.subarray(from, from + rest)
-    if (compared !== undefined) await disk.read(part, rest, place + from)
+    if (compared !== undefined && !isRead) await disk.read(part, rest, place + from)
     const runs = compared === undefined ? [{ offset: 0, length: rest }] : differingRuns(wanted, part)
     wanted.copy(part)
     for (const run of runs) {

@@ -497,6 +497,13 @@ export const transferOrder = Type.Object(
     torrentUrl: label,
     metalinkUrl: label,
     announceUrl: label,
+    framesUrl: Type.Optional(
+      Type.String({
+        maxLength: 190,
+        description:
+          'Where `<frame>/sums` and `<frame>/blocks` are, for a redeploy by difference; absent where whole frames are to be fetched',
+      }),
+    ),
     egressBytesPerSecond: Type.Optional(rateLimit('All that the host sends to peers')),
     ingressBytesPerSecond: Type.Optional(rateLimit('All that the host receives of the image')),
     siteEgressBytesPerSecond: Type.Optional(rateLimit('What the host sends to peers of other sites')),

@@ -263,6 +263,16 @@ export async function countInSite(db: Db, rolloutId: number, site: string): Prom
   return Math.max(1, count)
 }
 
+/** How many hosts a rollout has, those that are done too. */
+export async function countInRollout(db: Db, rolloutId: number): Promise<number> {
+  const { count } = await db
+    .selectFrom('deployments')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('rollout_id', '=', rolloutId)
+    .executeTakeFirstOrThrow()
+  return count
+}
+
 /** How many deployments are in each state. */
 export async function countStates(db: Db): Promise<{ state: DeploymentState; count: number }[]> {
   return await db

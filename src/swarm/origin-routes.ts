@@ -12,6 +12,7 @@ import { Failure } from '../model/failure.ts'
 import { encodeBmap } from '../protocol/bmap.ts'
 import { encodeMetalink } from '../protocol/metalink.ts'
 import { encodeTorrent } from '../protocol/torrent.ts'
+import { addBlockRoutes } from './block-routes.ts'
 
 /** Another server with the same `<digest>/image.zst` below `imagesUrl`. */
 export type OriginMirror = {
@@ -29,7 +30,7 @@ export type OriginOptions = {
   readonly mirrors?: readonly OriginMirror[]
   /** What all answers with image.zst pass, and whatever else the caller lets pass it. */
   readonly egress?: TokenBucket | undefined
-  /** Bytes of image.zst handed to connections are added here, by digest. */
+  /** Bytes of image.zst, and of single blocks of it, handed to connections are added here, by digest. */
   readonly sentBytes?: Map<string, number>
 }
 
@@ -91,6 +92,9 @@ export async function addOriginRoutes(app: FastifyInstance, options: OriginOptio
   const { folder } = options.library
   await app.register(staticFiles, { serve: false, root: folder, index: false, immutable: true, maxAge: '1y' })
   addImage(app, options)
+  const { library, egress, sentBytes } = options
+  const onSent = (digest: string, bytes: number) => void sentBytes?.set(digest, (sentBytes.get(digest) ?? 0) + bytes)
+  addBlockRoutes(app, { library, egress, onSent })
   for (const form of forms) addForm(app, form, options)
   app.get<ImageRoute>('/images/:digest/manifest.json', (request, reply) => {
     const { digest } = request.params
