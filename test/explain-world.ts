@@ -106,6 +106,7 @@ export class Site {
       controlHost: '127.0.0.1',
       controlPort: 7700,
       libraryQuota: undefined,
+      confirmAbove: 100,
       loaders: join(this.folder, 'loaders'),
       scout: join(this.folder, 'scout'),
       scoutKey: undefined,

@@ -12,16 +12,19 @@ import { addEventCommands } from './events.ts'
 import { addExplainCommand } from './explain.ts'
 import { addHostCommands } from './hosts.ts'
 import { addImageCommands } from './images.ts'
+import { addLoginCommands } from './logins.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
 import { addProfileCommands } from './profiles.ts'
 import { addRolloutCommands } from './rollouts.ts'
 import { addScriptCommands } from './scripts.ts'
+import { addAuditCommand, addKeyCommands } from './security.ts'
 import { defaultDataFolder, type GlobalOptions, type OpenSession, openSession } from './session.ts'
 import { addSetupCommands } from './setups.ts'
 import { addSiteCommands } from './sites.ts'
 import { addStatusCommand } from './status.ts'
 import { addSwarmCommand } from './swarm.ts'
+import { addTokenCommands, addUserCommands } from './users.ts'
 
 /**
  * The program with all client commands; `addServices` adds those that start services. Its action handlers throw
@@ -40,12 +43,20 @@ export function buildProgram(version: string, addServices: (program: Command) =>
         .env('HADES_DATA'),
     )
     .addOption(new Option('--server <url>', 'Control Port of a service elsewhere').env('HADES_SERVER'))
-    .addOption(new Option('--token-file <file>', 'file with the control token, for --server').env('HADES_TOKEN_FILE'))
+    .addOption(new Option('--token-file <file>', 'file with a token, for --server').env('HADES_TOKEN_FILE'))
+    .addOption(new Option('--ca <file>', 'certificate (PEM) that the service is known by').env('HADES_CA'))
+    .addOption(
+      new Option(
+        '--fingerprint <sha256>',
+        "of the service's certificate or authority: the one that `hades ca` prints",
+      ).env('HADES_FINGERPRINT'),
+    )
     .showHelpAfterError('(add --help for what there is)')
     .showSuggestionAfterError()
     .exitOverride()
   addServices(program)
-  const open: OpenSession = (command) => openSession(command.optsWithGlobals<GlobalOptions>())
+  const open: OpenSession = (command) =>
+    openSession(command.optsWithGlobals<GlobalOptions>(), program.getOptionValueSource('data') !== 'default')
   addStatusCommand(program, open)
   addHostCommands(program, open)
   addSiteCommands(program, open)
@@ -62,6 +73,11 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addSwarmCommand(program, open)
   addExplainCommand(program, open)
   addEventCommands(program, open)
+  addLoginCommands(program, open)
+  addUserCommands(program, open)
+  addTokenCommands(program, open)
+  addAuditCommand(program, open)
+  addKeyCommands(program, open)
   addCallCommand(program, open)
   return program
 }

@@ -9,6 +9,7 @@ import { toRestForm } from '../contract/rest-form.ts'
 import { compileCheck } from '../lib/schema.ts'
 import type { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
+import { type Trust, tlsOptions } from './trust.ts'
 
 /** How a port is reached. */
 export type Transport =
@@ -18,6 +19,8 @@ export type Transport =
       readonly baseUrl: string
       readonly token?: Secret
       readonly deadlineMs?: number
+      /** For https; without it the system's authorities decide. */
+      readonly trust?: Trust
     }
   | { readonly kind: 'unix'; readonly socketPath: string; readonly token?: Secret; readonly deadlineMs?: number }
 
@@ -33,13 +36,30 @@ const answerBytesMax = 256 * 1024 * 1024
  * one of HaDeS; `cancelled`, or the reason if it is a Failure, when the caller's signal aborts.
  */
 export function createClient<Ops extends Operations>(port: Port<Ops>, transport: Transport): PortClient<Ops> {
-  const agent =
-    transport.kind === 'http' && transport.baseUrl.startsWith('https:')
-      ? new TlsAgent({ keepAlive: true })
-      : new Agent({ keepAlive: true })
+  const agentOf = connections(transport)
   return clientOf(port, (operation, name, input, options) =>
-    callOverHttp({ port, operation, name, transport, agent }, input, options),
+    callOverHttp({ port, operation, name, transport, agentOf }, input, options),
   )
+}
+
+/** Gives the agent that keeps the connections; for TLS once it is known which certificate to trust. */
+function connections(transport: Transport): () => Promise<Agent> {
+  if (transport.kind === 'unix' || !transport.baseUrl.startsWith('https:')) {
+    const agent = new Agent({ keepAlive: true })
+    return async () => agent
+  }
+  const { trust = {}, baseUrl } = transport
+  let agent: Promise<Agent> | undefined
+  return async () => {
+    agent ??= tlsOptions(trust, new URL(baseUrl)).then((options) => new TlsAgent({ keepAlive: true, ...options }))
+    try {
+      return await agent
+    } catch (error) {
+      // The service may be there at the next call.
+      agent = undefined
+      throw error
+    }
+  }
 }
 
 /**
@@ -82,7 +102,7 @@ type HttpCall = {
   readonly operation: Operation
   readonly name: string
   readonly transport: Transport
-  readonly agent: Agent
+  readonly agentOf: () => Promise<Agent>
 }
 
 async function callOverHttp(call: HttpCall, input: unknown, options: CallOptions): Promise<unknown> {
@@ -94,7 +114,7 @@ async function callOverHttp(call: HttpCall, input: unknown, options: CallOptions
   try {
     // Inputs of every operation are objects.
     const form = toRestForm(port, operation, input as Readonly<Record<string, unknown>>)
-    const answer = await exchange(call, form, signal)
+    const answer = await exchange(call, await unlessAborted(call.agentOf(), signal), form, signal)
     return read(answer, call, where)
   } catch (error) {
     if (error instanceof Failure) throw error
@@ -115,7 +135,8 @@ function codeOf(error: unknown): string {
 type Answer = { readonly status: number; readonly type: string; readonly body: Buffer }
 
 function exchange(
-  { transport, agent }: HttpCall,
+  { transport }: HttpCall,
+  agent: Agent,
   form: { readonly method: string; readonly path: string; readonly body: string | undefined },
   signal: AbortSignal,
 ): Promise<Answer> {

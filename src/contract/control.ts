@@ -32,6 +32,7 @@ import {
   task,
   transferEngine,
 } from './types.ts'
+import { userOperations } from './users.ts'
 
 /** What may be said of a host and need not. */
 const hostFields = {
@@ -150,6 +151,8 @@ export const controlOperations = {
   ...setupOperations,
 
   ...imageOperations,
+  ...userOperations,
+
   getTask: operation({
     summary: 'How far a long operation is, and how it ended',
     access: 'viewer',

@@ -29,7 +29,13 @@ const receiver = (status: number, exit: number, retry: boolean, remedy: string):
 
 export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
   'bad-input': sender(400, 2, 'Correct the field that the message names.'),
-  unauthorized: sender(401, 3, 'Give the control token: the file admin.token of the data folder holds it.'),
+  unauthorized: sender(
+    401,
+    3,
+    'Log in with `hades login`, or give a token; on the service itself, use the socket of its data folder.',
+  ),
+  forbidden: sender(403, 3, 'Ask an administrator for the role or the token that the message names.'),
+  'too-many-attempts': { ...sender(429, 3, 'Wait, and correct the name, password or token.'), retry: true },
   'unknown-operation': sender(404, 2, 'Look the operation up in the WSDL or the OpenAPI document.'),
   'too-large': sender(413, 2, 'Send less in one request.'),
   'unknown-host': sender(404, 4, 'List the hosts; add the host first.'),
@@ -41,6 +47,8 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
   'unknown-task': sender(404, 4, 'The task was never started here; start the operation again.'),
   'unknown-profile': sender(404, 4, 'List the netboot profiles; put the profile first.'),
   'unknown-driver': sender(400, 2, 'List the power drivers.'),
+  'unknown-user': sender(404, 4, 'List the users; add the user first.'),
+  'unknown-token': sender(404, 4, 'List the tokens; it may be revoked already.'),
   'already-exists': sender(409, 5, 'Choose another name, or change or remove the one there is.'),
   'wrong-state': sender(409, 5, 'Wait until what is under way has ended, or cancel it.'),
   'in-use': sender(409, 5, 'Remove or end what uses it first; the message names it.'),

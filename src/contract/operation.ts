@@ -1,28 +1,23 @@
 // How the API is written down: one entry per operation, as data. SOAP, WSDL, REST, OpenAPI, the typed client, the CLI
 // and the reference pages are all derived from these entries; a new operation is one entry here and one handler.
 import type { Static, TObject, TProperties } from 'typebox'
+import { schemaOf } from '../lib/schema.ts'
 import type { FailureCode } from '../model/failure.ts'
-
-/** What a user may do: `viewer` reads, `operator` also deploys, switches and publishes, `admin` also decides what there is. */
-export const roles = ['viewer', 'operator', 'admin'] as const
-export type Role = (typeof roles)[number]
+import type { Role, Scope } from '../model/role.ts'
 
 /**
  * Who may call: a user of at least this role, or `boot`: who holds a boot token that arms one deployment, or `agent`: the
- * session key that registration gave out. All travel as `Authorization: Bearer`, never in a URL or a message.
+ * session key that registration gave out, or `anyone`. What proves it travels as `Authorization`, never in a URL.
  */
-export type Access = Role | 'boot' | 'agent'
-
-/** Whether a user of `role` may do what takes at least `least`. */
-export function mayAct(role: Role, least: Role): boolean {
-  return roles.indexOf(role) >= roles.indexOf(least)
-}
+export type Access = Role | 'boot' | 'agent' | 'anyone'
 
 export type PortName = 'control' | 'service' | 'power'
 
 export type Operation<I extends TObject = TObject, O extends TObject = TObject> = {
   readonly summary: string
   readonly access: Access
+  /** Whether a call changes anything, which the audit tells of; unless said, it does when it takes more than a viewer. */
+  readonly changes?: boolean
   /** Path below `/<port>/v1`. `{field}` takes that input field; the rest are query (GET, DELETE) or JSON body. */
   readonly rest: { readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'; readonly path: string }
   readonly input: I
@@ -44,10 +39,26 @@ export type Port<Ops extends Operations = Operations> = {
 export type Input<Op extends Operation> = Static<Op['input']>
 export type Output<Op extends Operation> = Static<Op['output']>
 
+/** Somebody the service knows. */
+export type UserCaller = {
+  readonly kind: 'user'
+  readonly name: string
+  /** The lower one of the user's and the token's. */
+  readonly role: Role
+  readonly address: string
+  /** What proved it, in words; without a number it was the unix socket or `admin.token`. */
+  readonly via?: string
+  /** The number of the token or session that proved it. */
+  readonly token?: number
+  /** Of the token: it changes nothing of other hosts. */
+  readonly scope?: Scope
+}
+
 /** Who is calling, as the port has found out; handlers decide what they may see. */
 export type Caller =
-  | { readonly kind: 'user'; readonly name: string; readonly role: Role; readonly address: string }
+  | UserCaller
   | { readonly kind: 'bearer'; readonly token: string; readonly address: string }
+  | { readonly kind: 'stranger'; readonly address: string }
 
 /** What implements a port: one function per entry. */
 export type Handlers<Ops extends Operations> = {
@@ -66,6 +77,8 @@ export type PortClient<Ops extends Operations> = {
 export const commonFailures: readonly FailureCode[] = [
   'bad-input',
   'unauthorized',
+  'forbidden',
+  'too-many-attempts',
   'unknown-operation',
   'too-large',
   'internal',
@@ -76,4 +89,15 @@ export function operation<I extends TProperties, O extends TProperties>(
   entry: Operation<TObject<I>, TObject<O>>,
 ): Operation<TObject<I>, TObject<O>> {
   return entry
+}
+
+/** Whether a call of this operation is one that the audit tells of. */
+export function isChange({ changes, access, rest }: Operation): boolean {
+  return changes ?? (rest.method !== 'GET' && (access === 'operator' || access === 'admin'))
+}
+
+/** The fields of an operation's input that name hosts. */
+export function hostFields({ input }: Operation): string[] {
+  const { properties = {} } = schemaOf(input)
+  return Object.keys(properties).filter((name) => ['Nodeset', 'HostName'].includes(properties[name]?.title ?? ''))
 }

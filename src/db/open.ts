@@ -11,6 +11,7 @@ import { up as boot } from './migrations/005-boot.ts'
 import { up as captures } from './migrations/006-captures.ts'
 import { up as redeploy } from './migrations/007-redeploy.ts'
 import { up as scripts } from './migrations/008-scripts.ts'
+import { up as users } from './migrations/009-users.ts'
 import { up as rolloutPolicy } from './migrations/010-rollout-policy.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
@@ -30,6 +31,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '006-captures': { up: captures },
   '007-redeploy': { up: redeploy },
   '008-scripts': { up: scripts },
+  '009-users': { up: users },
   '010-rollout-policy': { up: rolloutPolicy },
 }
 

@@ -6,10 +6,12 @@ import type { CaptureFinish, DeploymentKind } from '../model/capture.ts'
 import type { MemberStanding, RolloutState } from '../model/conduct.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
 import type { EraseFinish, ErasingMethod } from '../model/erase.ts'
+import type { FailureCode } from '../model/failure.ts'
 import type { Loader } from '../model/host.ts'
 import type { ImageKind } from '../model/image.ts'
 import type { RedeployMode } from '../model/layout.ts'
 import type { RebootState } from '../model/reboot.ts'
+import type { Role } from '../model/role.ts'
 import type { TransferEngine } from '../model/swarm.ts'
 
 export type Schema = {
@@ -34,6 +36,9 @@ export type Schema = {
   sites: SiteRow
   profiles: ProfileRow
   reboots: RebootRow
+  users: UserRow
+  tokens: TokenRow
+  audit: AuditRow
 }
 
 export type HostRow = {
@@ -307,4 +312,54 @@ export type RebootRow = {
   deadline_at: number | null
   lease_owner: string | null
   lease_until: number
+}
+
+/** Somebody who may log in. */
+export type UserRow = {
+  id: Generated<number>
+  name: string
+  role: Role
+  /** As lib/password.ts writes it; null for who has none. */
+  password: string | null
+  /** Issuer and subject of who comes by OpenID Connect: a name can be given to another there, a subject cannot. */
+  oidc_subject: string | null
+  is_disabled: number
+  created_at: number
+  changed_at: number
+  last_login_at: number | null
+}
+
+/** A word that proves who calls; only its digest is kept. Once revoked, or its user removed, there is no row. */
+export type TokenRow = {
+  id: Generated<number>
+  kind: 'api' | 'login' | 'session'
+  name: string
+  /** Null when it is the administrator's of the unix socket. */
+  user_id: number | null
+  /** SHA-256 of the word, hex. */
+  hash: string
+  role: Role
+  nodeset: string | null
+  site: string | null
+  created_at: number
+  expires_at: number
+  /** Unused for so long it is no longer good; null without that bound. */
+  idle_ms: number | null
+  /** To the minute. */
+  last_used_at: number
+}
+
+/** A call that changed something, or tried to. */
+export type AuditRow = {
+  id: Generated<number>
+  at: number
+  user_name: string
+  role: Role | null
+  via: string
+  address: string
+  operation: string
+  target: string
+  outcome: 'begun' | 'ok' | FailureCode
+  ended_at: number | null
+  request: string
 }

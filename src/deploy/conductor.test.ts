@@ -66,7 +66,7 @@ function conductIt(): Conductor {
 
 async function engineToo(): Promise<Engine> {
   const power = inProcess(powerPort, powerHandlers(world))
-  const engine = await startEngine({ db: world.db, power, log: world.log, now: world.now, owner: world.owner })
+  const engine = await startEngine({ ...world, power })
   open.push(engine)
   return engine
 }

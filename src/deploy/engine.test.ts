@@ -52,7 +52,7 @@ afterEach(async () => {
 
 async function startIt(): Promise<void> {
   const power = inProcess(powerPort, powerHandlers(world))
-  engine = await startEngine({ db: world.db, power, log: world.log, now: world.now, owner: world.owner })
+  engine = await startEngine({ ...world, power })
 }
 
 async function begin(): Promise<number> {

@@ -1,6 +1,5 @@
 // The one loop that moves deployments forward. It reads intent from the database, decides (decide.ts), acts, and records
 // each step by a guarded statement; it keeps nothing between two rounds that the next process could not find in the rows.
-import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Kysely } from 'kysely'
 import pLimit from 'p-limit'
@@ -23,11 +22,13 @@ import {
 import { about, addEvent, lastEventAt, lastEventOf } from '../db/events.ts'
 import { interfacesOf } from '../db/hosts.ts'
 import type { Schema } from '../db/schema.ts'
+import type { Keyring } from '../lib/seal.ts'
 import { type BootTarget, needsNetwork } from '../model/boot.ts'
 import type { DeploymentKind } from '../model/capture.ts'
 import { isActive } from '../model/deployment.ts'
 import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Course } from '../model/setup.ts'
+import { newNonce } from '../model/token.ts'
 import { type Decision, type DeploymentFacts, decide } from './decide.ts'
 import { tcpAnswers } from './probe.ts'
 
@@ -36,6 +37,7 @@ export type EngineOptions = {
   readonly power: PortClient<typeof powerOperations>
   readonly log: Logger
   readonly now: () => number
+  readonly keyring: Pick<Keyring, 'ids'>
   /** This process's name in leases; the same after a restart. */
   readonly owner: string
 }
@@ -220,7 +222,7 @@ async function perform(
 
 /** Begins a new attempt: a new word for its boot token, no agent yet. */
 async function moveAttempt(
-  { db, now }: Context,
+  { db, now, keyring }: Context,
   row: NamedDeployment,
   to: 'powering' | 'booting',
   why: string,
@@ -229,7 +231,7 @@ async function moveAttempt(
   return await db.transaction().execute(async (tx) => {
     const attempt = {
       attempt: row.attempt + 1,
-      boot_nonce: randomUUID(),
+      boot_nonce: newNonce(keyring),
       agent: null,
       heard_at: null,
       step: null,

@@ -25,6 +25,9 @@ import { targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
 import { signDigest } from '../model/image-signature.ts'
 import { bootPathOf } from '../model/profile.ts'
+import { newAttempts } from '../operations/attempts.ts'
+import { overseer } from '../operations/audit.ts'
+import { userAuthenticator } from '../operations/authenticate.ts'
 import { captureIntake } from '../operations/capture-intake.ts'
 import { startCaptureSweep } from '../operations/captures.ts'
 import { controlHandlers } from '../operations/control.ts'
@@ -35,10 +38,11 @@ import { version } from '../operations/version.ts'
 import type { World } from '../operations/world.ts'
 import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
-import { authenticateByToken, servePorts } from '../ports/http.ts'
+import { servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 import { swarmServices } from './swarm-services.ts'
+import { startUpkeep } from './upkeep.ts'
 
 export type UpOptions = {
   readonly data: string
@@ -108,6 +112,10 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
         netboot: folder.netboot,
         has: async (profile, file) => (await bootFile(folders, bootPathOf(profile, file))) !== undefined,
       },
+      adminToken: folder.adminToken,
+      attempts: newAttempts(),
+      keepKeys: folder.keepKeys,
+      certificate: () => undefined,
       services: servicesOf(options, folder),
     }
     await failInterruptedTasks(world)
@@ -124,10 +132,13 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     closing.add(() => conductor.close())
     const rebooter = await startRebooter({ ...world, power: powerClient })
     closing.add(() => rebooter.close())
+    const upkeep = startUpkeep(world, async () => {})
+    closing.add(() => upkeep.close())
     const server = await servePorts({
       ports: [served(controlPort, controlHandlers(world)), served(powerPort, power)],
       listen: [{ socketPath: folder.socket }, { host: options.controlHost, port: options.controlPort }],
-      authenticate: authenticateByToken(folder.adminToken),
+      authenticate: userAuthenticator(world),
+      oversight: overseer(world),
       log,
       version,
     })

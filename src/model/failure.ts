@@ -5,6 +5,8 @@ import { inspect } from 'node:util'
 export const failureCodes = [
   'bad-input',
   'unauthorized',
+  'forbidden',
+  'too-many-attempts',
   'unknown-operation',
   'too-large',
   'unknown-host',
@@ -16,6 +18,8 @@ export const failureCodes = [
   'unknown-task',
   'unknown-profile',
   'unknown-driver',
+  'unknown-user',
+  'unknown-token',
   'already-exists',
   'wrong-state',
   'in-use',

@@ -1,11 +1,22 @@
 // Which words let an agent in. None of them is stored: each is derived from the service's key and from what the row says
 // now, so a token is good for one host and one attempt of one deployment, and dies with the state that armed it.
+import { randomUUID } from 'node:crypto'
 import type { Keyring } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { DeploymentState } from './deployment.ts'
 
-/** The part of a deployment that tokens come from. `nonce` is a random word of the attempt. */
+/** The part of a deployment that tokens come from. `nonce` is what `newNonce` made for the attempt. */
 export type Armed = { readonly id: number; readonly state: DeploymentState; readonly nonce: string | null }
+
+/** A random word for a new attempt; it begins with the id of the key that the words of its agent come from. */
+export function newNonce(keyring: Pick<Keyring, 'ids'>): string {
+  return `${keyring.ids[0]}.${randomUUID()}`
+}
+
+/** The key that a nonce names; undefined for one that was made before keys had ids. */
+function keyIdOf(nonce: string): string | undefined {
+  return /^([0-9a-f]{8})\./.exec(nonce)?.[1]
+}
 
 /** The word in the kernel's arguments; undefined while no agent of this deployment is expected. */
 export function bootToken(keyring: Keyring, armed: Armed): Secret | undefined {
@@ -14,7 +25,7 @@ export function bootToken(keyring: Keyring, armed: Armed): Secret | undefined {
 
 /** What registration must show, whatever the state; undefined before the first attempt. */
 export function attemptToken(keyring: Keyring, { id, nonce }: Omit<Armed, 'state'>): Secret | undefined {
-  return nonce === null ? undefined : keyring.token('boot', String(id), nonce)
+  return nonce === null ? undefined : keyring.token(keyIdOf(nonce), 'boot', String(id), nonce)
 }
 
 /** What a registered agent shows with every report. The same agent that registers again gets the same key. */
@@ -22,5 +33,7 @@ export function sessionKey(
   keyring: Keyring,
   { id, nonce, agent }: Omit<Armed, 'state'> & { readonly agent: string | null },
 ): Secret | undefined {
-  return nonce === null || agent === null ? undefined : keyring.token('session', String(id), nonce, agent)
+  return nonce === null || agent === null
+    ? undefined
+    : keyring.token(keyIdOf(nonce), 'session', String(id), nonce, agent)
 }

@@ -11,17 +11,20 @@ import { rebootsOf } from '../db/reboots.ts'
 import { findSetup, listSetups } from '../db/setups.ts'
 import { findTask } from '../db/tasks.ts'
 import { Failure } from '../model/failure.ts'
+import { auditHandlers } from './audit.ts'
 import { bootHandlers, profileHandlers, refuseUnknownProfile } from './boot.ts'
 import { captureHandlers } from './captures.ts'
 import { eraseHandlers } from './erasures.ts'
 import { explainHandlers } from './explain.ts'
 import { imageHandlers } from './image-handlers.ts'
+import { keyHandlers } from './keys.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
 import { holdHandlers } from './rollout-holds.ts'
 import { rolloutHandlers } from './rollouts.ts'
 import { scriptHandlers, setupHandlers } from './setups.ts'
 import { swarmHandlers } from './swarm.ts'
+import { sessionHandlers, tokenHandlers, userHandlers } from './users.ts'
 import { version } from './version.ts'
 import { dateTime, eventView, hostViews, taskView } from './views.ts'
 import type { World } from './world.ts'
@@ -42,6 +45,11 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...swarmHandlers(world),
     ...explainHandlers(world),
     ...eventHandlers(world),
+    ...sessionHandlers(world),
+    ...userHandlers(world),
+    ...tokenHandlers(world),
+    ...auditHandlers(world),
+    ...keyHandlers(world),
   }
 }
 

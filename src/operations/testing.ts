@@ -8,9 +8,11 @@ import { findDeployment, moveDeployment } from '../db/deployments.ts'
 import { openTestDatabase } from '../db/testing.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
+import { Secret } from '../lib/secret.ts'
 import { SigningKey } from '../lib/signing.ts'
 import type { ImageKind } from '../model/image.ts'
 import { attemptToken } from '../model/token.ts'
+import { newAttempts } from './attempts.ts'
 import type { World } from './world.ts'
 
 export type TestWorld = World & { readonly clock: { offsetMs: number }; close(): Promise<void> }
@@ -38,6 +40,10 @@ export async function openTestWorld(): Promise<TestWorld> {
           () => false,
         ),
     },
+    adminToken: new Secret('the-admin-token'),
+    attempts: newAttempts(),
+    keepKeys: async () => {},
+    certificate: () => undefined,
     services: [],
     clock,
     async close() {

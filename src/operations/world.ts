@@ -1,10 +1,13 @@
 // What every handler works with; main/ makes one a process.
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
+import type { CertificateView } from '../contract/user-types.ts'
 import type { Schema } from '../db/schema.ts'
 import type { Library } from '../image/library.ts'
 import type { Keyring } from '../lib/seal.ts'
+import type { Secret } from '../lib/secret.ts'
 import type { SigningKey } from '../lib/signing.ts'
+import type { Attempts } from './attempts.ts'
 
 export type World = {
   readonly db: Kysely<Schema>
@@ -23,6 +26,13 @@ export type World = {
   /** Where agents fetch images, as `http://10.77.0.1:7780`. */
   readonly bootBase: string
   readonly bootFiles: BootFiles
+  /** The administrator's word over TCP, of the data folder. */
+  readonly adminToken: Secret
+  readonly attempts: Attempts
+  /** Keeps the keys of `keyring` outside the database. Throws when it cannot: then nothing was changed. */
+  readonly keepKeys: (keys: readonly Uint8Array[]) => Promise<void>
+  /** What to trust when talking to this service by TLS; undefined when it does not listen by TLS. */
+  readonly certificate: () => CertificateView | undefined
   readonly services: readonly { readonly name: string; readonly listens: string }[]
 }
 

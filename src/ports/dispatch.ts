@@ -1,16 +1,9 @@
-// One call of an operation, whichever face it came by: who calls, does the input fit, the handler, does the output fit.
+// One call of an operation, whichever face it came by: does the input fit, is it recorded, the handler, does the output fit.
 import type { Logger } from 'pino'
 import { checkInput, checkOutput } from '../contract/check.ts'
-import {
-  type Access,
-  type Caller,
-  type Handlers,
-  mayAct,
-  type Operation,
-  type Operations,
-  type Port,
-} from '../contract/operation.ts'
+import type { Caller, Handlers, Operation, Operations, Port } from '../contract/operation.ts'
 import { causeChain, Failure } from '../model/failure.ts'
+import { type Oversight, overseen } from './oversight.ts'
 
 /** A port and what implements it. */
 export type ServedPort = { readonly port: Port; readonly handlers: AnyHandlers }
@@ -23,32 +16,11 @@ export function served<Ops extends Operations>(port: Port<Ops>, handlers: Handle
   return { port, handlers: handlers as unknown as AnyHandlers }
 }
 
-/** What a request says of its sender, before anyone has judged it. */
-export type Credentials = {
-  /** Where it came from: an IP address, or `unix`. */
-  readonly address: string
-  /** True for a unix socket, which the file system guards. */
-  readonly isLocal: boolean
-  /** Of `Authorization: Bearer`, or the password of `Authorization: Basic`. */
-  readonly token: string | undefined
+export type CallContext = {
+  readonly log: Logger
+  readonly requestId: string
+  readonly oversight?: Oversight | undefined
 }
-
-/** Judges credentials: who is it? `undefined`: nobody known. */
-export type Authenticate = (credentials: Credentials) => Caller | undefined
-
-/** The caller, if it may use an operation with this access. Throws Failure `unauthorized`. */
-export function admit(access: Access, credentials: Credentials, authenticate: Authenticate): Caller {
-  const caller = authenticate(credentials)
-  const isOfAgents = access === 'boot' || access === 'agent'
-  if (caller?.kind === 'bearer' && isOfAgents) return caller
-  if (caller?.kind === 'user' && !isOfAgents && mayAct(caller.role, access)) return caller
-  const wanted = access === 'boot' ? 'a boot token' : access === 'agent' ? 'a session key' : 'the control token'
-  if (credentials.token === undefined)
-    throw new Failure('unauthorized', `this call needs ${wanted}, and there was none`)
-  throw new Failure('unauthorized', `this call needs ${wanted}, and something else was given`)
-}
-
-export type CallContext = { readonly log: Logger; readonly requestId: string }
 
 /** Runs an operation for an admitted caller. Throws Failure, and nothing else. */
 export async function call(
@@ -56,7 +28,7 @@ export async function call(
   name: string,
   input: unknown,
   caller: Caller,
-  { log, requestId }: CallContext,
+  { log, requestId, oversight }: CallContext,
 ): Promise<unknown> {
   const operation = port.operations[name] as Operation
   const about = { port: port.name, operation: name, request: requestId }
@@ -64,7 +36,9 @@ export async function call(
   try {
     const checked = checkInput(operation, input)
     // Every name of the contract has its handler: the type of `served` says so.
-    const answer = await handlers[name]?.(checked, caller)
+    const answer = await overseen(oversight, { name, operation, requestId }, { input: checked, caller }, async () =>
+      handlers[name]?.(checked, caller),
+    )
     const { output, remarks } = checkOutput(operation, answer)
     if (remarks.length > 0) log.warn({ ...about, remarks }, 'an answer is wider than its contract')
     log.debug({ ...about, ms: Math.round(performance.now() - began) }, 'answered')

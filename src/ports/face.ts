@@ -1,7 +1,7 @@
 // What both faces of a port work with, and the bounds of everything a stranger can send.
 import type { FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
-import type { Authenticate, Credentials } from './dispatch.ts'
+import type { Admission, Credentials } from './admit.ts'
 
 export type Limits = {
   /** Of one request: twice the largest message there is, an agent's failure report with its log. */
@@ -32,9 +32,8 @@ export const defaultLimits: Limits = {
   connectionsMax: 12_000,
 }
 
-export type Face = {
+export type Face = Admission & {
   readonly log: Logger
   readonly limits: Limits
-  readonly authenticate: Authenticate
   readonly credentialsOf: (request: FastifyRequest) => Credentials
 }

@@ -1,6 +1,7 @@
 // Serves ports over HTTP: SOAP and REST with their descriptions, any number of ports behind any number of listeners. Other
 // parts add plain routes (boot and image files) to the same server. What calls mean is not decided here.
 import { randomUUID } from 'node:crypto'
+import cookies from '@fastify/cookie'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
 import type { Port } from '../contract/operation.ts'
@@ -10,11 +11,14 @@ import { sameSecret } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import { xml } from '../lib/xml.ts'
 import { Failure } from '../model/failure.ts'
-import type { Authenticate, Credentials, ServedPort } from './dispatch.ts'
+import type { Authenticate, Credentials } from './admit.ts'
+import type { ServedPort } from './dispatch.ts'
 import { defaultLimits, type Face, type Limits } from './face.ts'
 import { type ListenAt, type Listeners, openListeners } from './listen.ts'
 import { openapiOf } from './openapi.ts'
+import type { Oversight } from './oversight.ts'
 import { addRestRoutes, failureOf, sendFailure } from './rest.ts'
+import { sessionOf } from './session-cookie.ts'
 import { addSoapRoute } from './soap.ts'
 import { combinedWsdl, wsdlOf, xsdOf } from './wsdl.ts'
 
@@ -38,19 +42,21 @@ export async function servePorts(options: {
   readonly ports: readonly ServedPort[]
   readonly listen: readonly ListenAt[]
   readonly authenticate: Authenticate
+  readonly oversight?: Oversight
   readonly log: Logger
   readonly limits?: Partial<Limits>
   readonly routes?: readonly AddRoutes[]
   /** Of the program, for the descriptions. */
   readonly version?: string
 }): Promise<PortServer> {
-  const { ports, listen, authenticate, log, routes = [], version = '1' } = options
+  const { ports, listen, authenticate, oversight, log, routes = [], version = '1' } = options
   const limits = { ...defaultLimits, ...options.limits }
   let listeners: Listeners | undefined
   const face: Face = {
     log,
     limits,
     authenticate,
+    oversight,
     credentialsOf: (request) => credentialsOf(request, listeners?.isLocal(request.raw.socket) ?? false),
   }
   const app = createApp(face)
@@ -81,7 +87,10 @@ export async function servePorts(options: {
   }
 }
 
-/** A unix socket is the administrator's; so is who gives the admin token; any other token is for the handler to judge. */
+/**
+ * For a service without users: a unix socket is the administrator's; so is who gives the admin token; any other token is
+ * for the handler to judge.
+ */
 export function authenticateByToken(adminToken: Secret): Authenticate {
   return ({ address, isLocal, token }) => {
     if (isLocal) return { kind: 'user', name: 'admin', role: 'admin', address }
@@ -103,6 +112,7 @@ function createApp(face: Face): FastifyInstance {
       void sendFailure(reply, failureOf(error, request, face))
     },
   })
+  app.register(cookies)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     reply.header('x-content-type-options', 'nosniff')
@@ -144,7 +154,8 @@ function baseOf(request: FastifyRequest): string {
 
 function credentialsOf(request: FastifyRequest, isLocal: boolean): Credentials {
   const address = isLocal ? 'unix' : plainAddress(request.raw.socket.remoteAddress ?? '')
-  return { address, isLocal, token: tokenOf(request.headers.authorization) }
+  const token = tokenOf(request.headers.authorization)
+  return { address, isLocal, token, session: token === undefined ? sessionOf(request) : undefined }
 }
 
 /** Basic is taken too, because SOAP stacks have it at hand: any user name, the token as the password. */

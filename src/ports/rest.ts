@@ -2,9 +2,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { toFailureBody } from '../contract/failure-body.ts'
 import { failureMeanings } from '../contract/failures.ts'
+import type { Caller } from '../contract/operation.ts'
 import { fromRestForm, restBase } from '../contract/rest-form.ts'
-import { Failure } from '../model/failure.ts'
-import { admit, call, knownFailure, type ServedPort } from './dispatch.ts'
+import { Failure, invariant } from '../model/failure.ts'
+import { admit } from './admit.ts'
+import { call, knownFailure, type ServedPort } from './dispatch.ts'
 import type { Face } from './face.ts'
 
 /** Adds the routes of a port. */
@@ -23,20 +25,24 @@ export function addRestRoutes(app: FastifyInstance, served: ServedPort, face: Fa
   })
   app.setErrorHandler((error, request, reply) => sendFailure(reply, failureOf(error, request, face)))
 
+  const callers = new WeakMap<FastifyRequest, Caller>()
   for (const [name, operation] of Object.entries(port.operations)) {
     app.route({
       method: operation.rest.method,
       url: restBase(port) + operation.rest.path.replace(/\{(\w+)\}/g, ':$1'),
       // Strangers are turned away before their body is read.
       onRequest: async (request) => {
-        admit(operation.access, face.credentialsOf(request), face.authenticate)
+        const asked = { name, operation, requestId: request.id }
+        callers.set(request, await admit(asked, face.credentialsOf(request), face))
       },
       handler: async (request, reply) => {
-        const caller = admit(operation.access, face.credentialsOf(request), face.authenticate)
+        const caller = callers.get(request)
+        invariant(caller, 'a request is admitted before it is handled')
         const path = request.params as Record<string, string>
         const query = new URL(request.raw.url ?? '/', 'http://localhost').searchParams
         const input = fromRestForm(operation, { path, query, body: request.body ?? undefined })
-        const output = await call(served, name, input, caller, { log: face.log, requestId: request.id })
+        const { log, oversight } = face
+        const output = await call(served, name, input, caller, { log, oversight, requestId: request.id })
         return reply.type('application/json; charset=utf-8').send(JSON.stringify(output))
       },
     })
@@ -45,11 +51,20 @@ export function addRestRoutes(app: FastifyInstance, served: ServedPort, face: Fa
 
 /** Answers with a failure as JSON. */
 export function sendFailure(reply: FastifyReply, failure: Failure): FastifyReply {
-  if (failure.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="hades"')
+  addHeaders(reply, failure)
   return reply
     .code(failureMeanings[failure.code].status)
     .type('application/json; charset=utf-8')
     .send(JSON.stringify(toFailureBody(failure)))
+}
+
+/** How long who was wrong too often is asked to wait: by then one more attempt is let through. */
+const retryAfterSeconds = 5
+
+/** The headers that HTTP wants beside some statuses. */
+export function addHeaders(reply: FastifyReply, { code }: Failure): void {
+  if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="hades"')
+  if (code === 'too-many-attempts') reply.header('retry-after', String(retryAfterSeconds))
 }
 
 /** What an error of a request means: the web framework's own refusals get our codes, bugs become `internal`. */

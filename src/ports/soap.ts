@@ -15,9 +15,10 @@ import {
   type SoapVersion,
   soapMediaTypes,
 } from '../protocol/soap.ts'
-import { admit, call, type ServedPort } from './dispatch.ts'
+import { admit } from './admit.ts'
+import { call, type ServedPort } from './dispatch.ts'
 import type { Face } from './face.ts'
-import { failureOf } from './rest.ts'
+import { addHeaders, failureOf } from './rest.ts'
 import { decodeRoot, encodeRoot } from './schema-xml.ts'
 import { failureElement } from './wsdl.ts'
 
@@ -62,9 +63,11 @@ async function answer(served: ServedPort, body: XmlElement, request: FastifyRequ
       `the ${port.name} port has no operation ${asked}; its namespace is ${port.namespace}`,
     )
   }
-  const caller = admit(operation.access, face.credentialsOf(request), face.authenticate)
+  const asked = { name: body.name, operation, requestId: request.id }
+  const caller = await admit(asked, face.credentialsOf(request), face)
   const input = decodeRoot(schemaOf(operation.input), body)
-  const output = await call(served, body.name, input, caller, { log: face.log, requestId: request.id })
+  const { log, oversight } = face
+  const output = await call(served, body.name, input, caller, { log, oversight, requestId: request.id })
   return encodeRoot(schemaOf(operation.output), `${body.name}Response`, port.namespace, output)
 }
 
@@ -108,7 +111,7 @@ function sendFault(
   failure: Failure,
   status: number,
 ): FastifyReply {
-  if (failure.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="hades"')
+  addHeaders(reply, failure)
   const fault = encodeFault(version, {
     kind: failureMeanings[failure.code].fault,
     reason: failure.message,

@@ -1,0 +1,59 @@
+// The audit: a row for each call that changes something, written before it begins and completed when it has ended.
+import type { Insertable, Selectable } from 'kysely'
+import type { Db } from './open.ts'
+import type { AuditRow } from './schema.ts'
+
+export type AuditEntry = Selectable<AuditRow>
+
+/** More rows than this are not kept, however young: a flood may not fill the disk. */
+const rowsMax = 1_000_000
+
+export async function beginAudit(db: Db, entry: Omit<Insertable<AuditRow>, 'ended_at'>): Promise<number> {
+  const { insertId } = await db
+    .insertInto('audit')
+    .values({ ...entry, ended_at: null })
+    .executeTakeFirstOrThrow()
+  return Number(insertId)
+}
+
+export async function endAudit(db: Db, id: number, outcome: AuditRow['outcome'], now: number): Promise<void> {
+  await db
+    .updateTable('audit')
+    .set({ outcome, ended_at: now })
+    .where('id', '=', id)
+    .where('outcome', '=', 'begun')
+    .execute()
+}
+
+/** The newest first. */
+export async function listAudit(
+  db: Db,
+  which: {
+    readonly user?: string | undefined
+    readonly operation?: string | undefined
+    readonly before?: number | undefined
+    readonly limit: number
+  },
+): Promise<AuditEntry[]> {
+  const { user, operation, before, limit } = which
+  return await db
+    .selectFrom('audit')
+    .selectAll()
+    .$if(user !== undefined, (query) => query.where('user_name', '=', user ?? ''))
+    .$if(operation !== undefined, (query) => query.where('operation', '=', operation ?? ''))
+    .$if(before !== undefined, (query) => query.where('id', '<', before ?? 0))
+    .orderBy('id', 'desc')
+    .limit(limit)
+    .execute()
+}
+
+/** Forgets what is older than `before`, and what is beyond the bound of rows. */
+export async function forgetAudit(db: Db, before: number): Promise<void> {
+  await db.deleteFrom('audit').where('at', '<', before).execute()
+  const newest = await db
+    .selectFrom('audit')
+    .select((eb) => eb.fn.max('id').as('id'))
+    .executeTakeFirst()
+  const last = (newest?.id ?? 0) - rowsMax
+  if (last > 0) await db.deleteFrom('audit').where('id', '<=', last).execute()
+}
