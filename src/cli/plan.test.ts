@@ -76,8 +76,8 @@ test('a plan says what goes when, who is left out, what is overwritten and what 
   )
   expect(text.split('\n').slice(2)).toEqual([
     'time: about 2 min 0 s in all, 1 min 0 s a host; the median of 3 deployments',
-    'canary: 1 hosts, n1',
-    'wave 1: 1 hosts, n2',
+    'canary: n1 (1)',
+    'wave 1: n2 (1)',
     expect.stringMatching(/^n\[1-2\]: holds old:1 with suse:9, of deployment 7 on 2026-01-02/),
     'n9: left out: protected: the login node',
     'it can start, on 2 hosts, with --confirm 2',

@@ -70,7 +70,7 @@ function timeInWords({ estimate: { hostSeconds, seconds, basis } }: RolloutPlanV
 }
 
 function waveInWords({ wave, nodeset, hosts }: RolloutPlanView['waves'][number]): string {
-  return `${wave === 0 ? 'canary' : `wave ${wave}`}: ${hosts} hosts, ${nodeset}`
+  return `${wave === 0 ? 'canary' : `wave ${wave}`}: ${nodeset} (${hosts})`
 }
 
 type Told = { readonly host: string; readonly text: string; readonly code?: FailureReport['code'] }

@@ -120,7 +120,6 @@ const lastProof = Type.Object(
   { deployment: id, setup: setupReference, images: Type.Array(imageReference, { maxItems: 64 }), provenAt: dateTime },
   { title: 'LastProof' },
 )
-export type LastProofView = Static<typeof lastProof>
 
 /** What a rollout would do to one host. A host with refusals keeps the whole rollout from starting. */
 const planHost = Type.Object(

@@ -5,15 +5,7 @@ import { conductedStates } from '../model/conduct.ts'
 import { activeStates, type DeploymentState, openStates } from '../model/deployment.ts'
 import { defaultPolicy, type Policy } from '../model/rollout-policy.ts'
 import { releaseBootRecord } from './boot.ts'
-import { inChunks } from './chunks.ts'
-import {
-  type Deployment,
-  deploymentsOf,
-  findDeployment,
-  moveDeployment,
-  type NamedDeployment,
-  type Rollout,
-} from './deployments.ts'
+import { deploymentsOf, findDeployment, moveDeployment, type NamedDeployment, type Rollout } from './deployments.ts'
 import { about, addEvent } from './events.ts'
 import type { Db } from './open.ts'
 
@@ -52,37 +44,27 @@ export async function membersOf(db: Db, rolloutId: number): Promise<Member[]> {
     .orderBy('position')
     .orderBy('deployments.id')
     .execute()
-  const waiting = rows.filter(({ state }) => state === 'waiting')
-  const ahead = await deploymentsAhead(db, rolloutId, waiting)
+  const isWaiting = rows.some(({ state }) => state === 'waiting')
+  const ahead = isWaiting ? await deploymentsAhead(db, rolloutId) : new Map<number, number>()
   return rows.map((row) => ({ ...row, behind: ahead.get(row.id) }))
 }
 
 /**
- * Which other rollout has the host of each of these deployments before it: one that is at work on it, or one that was
- * ordered earlier. By deployment. Deployments wait for those with lower ids only, so none wait for each other.
+ * Which other rollout has the host of each waiting deployment of this one before it: one that is at work on the host, or
+ * one that was ordered earlier. By deployment. They wait for those with lower ids only, so none wait for each other.
  */
-async function deploymentsAhead(
-  db: Db,
-  rolloutId: number,
-  waiting: readonly Pick<Deployment, 'id' | 'host_id'>[],
-): Promise<Map<number, number>> {
-  const hostIds = waiting.map(({ host_id }) => host_id)
-  const others = await inChunks(hostIds, (chunk) =>
-    db
-      .selectFrom('deployments')
-      .select(['id', 'host_id', 'rollout_id', 'state'])
-      .where('host_id', 'in', chunk)
-      .where('state', 'in', openStates)
-      .where('rollout_id', '!=', rolloutId)
-      .execute(),
-  )
-  const byHost = Map.groupBy(others, ({ host_id }) => host_id)
-  const ahead = new Map<number, number>()
-  for (const { id, host_id } of waiting) {
-    const first = byHost.get(host_id)?.find((other) => other.state !== 'waiting' || other.id < id)
-    if (first) ahead.set(id, first.rollout_id)
-  }
-  return ahead
+async function deploymentsAhead(db: Db, rolloutId: number): Promise<Map<number, number>> {
+  const rows = await db
+    .selectFrom('deployments as mine')
+    .innerJoin('deployments as other', 'other.host_id', 'mine.host_id')
+    .select(['mine.id', 'other.rollout_id'])
+    .where('mine.rollout_id', '=', rolloutId)
+    .where('mine.state', '=', 'waiting')
+    .where('other.rollout_id', '!=', rolloutId)
+    .where('other.state', 'in', openStates)
+    .where((eb) => eb.or([eb('other.state', '!=', 'waiting'), eb('other.id', '<', eb.ref('mine.id'))]))
+    .execute()
+  return new Map(rows.map((row) => [row.id, row.rollout_id]))
 }
 
 /**

@@ -117,7 +117,7 @@ test('the canary is deployed to its end before any other host is touched, by eng
   const id = await start('n[1-3]', { policy: { canary: '1' } })
   await sees(id, 'booting,waiting,waiting')
   expect((await control.listBoot({}, admin)).records.map(({ target }) => target)).toEqual(['scout', 'local', 'local'])
-  expect(await rolloutOf(id)).toMatchObject({ state: 'running', wave: 0, waitsFor: 'the canary: 1 hosts under way' })
+  expect(await rolloutOf(id)).toMatchObject({ state: 'running', wave: 0, waitsFor: 'the canary: 1 host is under way' })
   await agentDeploys(1)
   await sees(id, 'done,booting,booting')
   for (const n of [2, 3]) await agentDeploys(n)
@@ -180,8 +180,24 @@ test('a spare stands in for a host that failed, and is let go when enough are do
   await sees(id, 'failed,queued,queued,waiting')
   for (const host of ['n2', 'n3']) await ends(id, host, 'done')
   const rollout = await comesTo(id, 'succeeded')
-  expect(rollout).toMatchObject({ reason: '2 hosts are done, and 2 were to be', counts: { done: 2, cancelled: 1 } })
+  expect(rollout).toMatchObject({
+    reason: 'of 4 hosts 2 are done, and 2 were to be',
+    counts: { done: 2, cancelled: 1 },
+  })
   expect((await control.listBoot({ nodeset: 'n4' }, admin)).records[0]?.target).toBe('local')
+})
+
+test('a retry of a rollout that has reached its quorum goes on to do those that are named', async () => {
+  await addHosts(3)
+  conductIt()
+  const id = await start('n[1-3]', { policy: { quorum: '1', concurrency: '1' } })
+  await sees(id, 'queued,waiting,waiting')
+  await ends(id, 'n1', 'done')
+  await comesTo(id, 'succeeded')
+  await control.retryRollout({ rollout: id, nodeset: 'n2' }, admin)
+  await sees(id, 'done,queued,cancelled')
+  await ends(id, 'n2', 'done')
+  expect((await comesTo(id, 'succeeded')).reason).toBe('2 of 3 hosts are done, 0 failed')
 })
 
 test('a wave begins when the one before has ended', async () => {
@@ -190,7 +206,7 @@ test('a wave begins when the one before has ended', async () => {
   const id = await start('n[1-3]', { policy: { wave: '2' } })
   await sees(id, 'queued,queued,waiting')
   await ends(id, 'n1', 'done')
-  expect((await rolloutOf(id)).waitsFor).toBe('wave 1: 1 hosts under way')
+  expect((await rolloutOf(id)).waitsFor).toBe('wave 1: 1 host is under way')
   await ends(id, 'n2', 'failed')
   await sees(id, 'done,failed,queued')
   expect((await rolloutOf(id)).wave).toBe(2)
@@ -247,6 +263,40 @@ test('a rollout that is paused while its conductor is away stays where it was', 
   expect(await statesOf(id)).toBe('done,waiting')
 })
 
+/** Lets every host of the rollout that has begun end, each fifth but canaries unwell, until the rollout has ended. */
+async function playToEnd(id: number, placesMax: number, onEnded: (ended: number) => void = () => {}): Promise<void> {
+  let ended = 0
+  await until(
+    'the end',
+    async () => {
+      const { deployments, state } = await rolloutOf(id)
+      const running = deployments.filter((one) => one.state === 'queued')
+      expect(running.length).toBeLessThanOrEqual(placesMax)
+      for (const { host, wave } of running) {
+        ended += 1
+        await ends(id, host, wave > 0 && ended % 5 === 0 ? 'failed' : 'done')
+      }
+      onEnded(ended)
+      return state === 'partly-failed'
+    },
+    { timeoutMs: 80_000, everyMs: 20 },
+  )
+}
+
+async function expectBegunOnce(hosts: number): Promise<void> {
+  const begun = (await control.listEvents({ limit: 1000 }, admin)).events.filter(({ kind }) => kind === 'begun')
+  expect(begun).toHaveLength(hosts)
+  expect(new Set(begun.map(({ host }) => host)).size).toBe(hosts)
+}
+
+test('three conductors of one rollout begin each host once, and never one too many', async () => {
+  await addHosts(20)
+  for (let i = 0; i < 3; i += 1) conductIt()
+  const id = await start('n[1-20]', { policy: { concurrency: '3', canary: '2', stopAtFailed: '50%' } })
+  await playToEnd(id, 3)
+  await expectBegunOnce(20)
+}, 120_000)
+
 /** A process that does nothing but conduct, until it is killed. */
 function conductAlone(path: string) {
   const program = `
@@ -263,8 +313,8 @@ function conductAlone(path: string) {
 test('three processes that conduct one rollout, one killed after the other, begin each host once and never one too many', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'hades-conductors-'))
   const path = join(folder, 'hades.db')
-  await world.db.destroy()
-  world = { ...world, db: await openDatabase(path) }
+  const db = await openDatabase(path)
+  world = { ...world, db }
   control = controlHandlers(world)
   await nameImage(world, 'debian', '12')
   const xml = '<setup xmlns="urn:hades:setup:1" name="demo"><disk><image>debian:12</image></disk></setup>'
@@ -273,30 +323,15 @@ test('three processes that conduct one rollout, one killed after the other, begi
   const processes = [conductAlone(path), conductAlone(path), conductAlone(path)]
   try {
     const id = await start('n[1-20]', { policy: { concurrency: '3', canary: '2', stopAtFailed: '50%' } })
-    let ended = 0
-    await until(
-      'the end',
-      async () => {
-        const { deployments, state } = await rolloutOf(id)
-        const running = deployments.filter((one) => one.state === 'queued')
-        expect(running.length).toBeLessThanOrEqual(3)
-        for (const { host, wave } of running) {
-          ended += 1
-          await ends(id, host, wave > 0 && ended % 5 === 0 ? 'failed' : 'done')
-        }
-        if (ended >= 8) processes[0]?.kill('SIGKILL')
-        if (ended >= 14) processes[1]?.kill('SIGKILL')
-        return state === 'partly-failed'
-      },
-      { timeoutMs: 80_000, everyMs: 20 },
-    )
-    const begun = (await control.listEvents({ limit: 1000 }, admin)).events.filter(({ kind }) => kind === 'begun')
-    expect(begun.map(({ host }) => host).toSorted()).toEqual(
-      Array.from({ length: 20 }, (_, i) => `n${i + 1}`).toSorted(),
-    )
+    await playToEnd(id, 3, (ended) => {
+      if (ended >= 8) processes[0]?.kill('SIGKILL')
+      if (ended >= 14) processes[1]?.kill('SIGKILL')
+    })
+    await expectBegunOnce(20)
   } finally {
     for (const one of processes) one.kill('SIGKILL')
     await Promise.all(processes)
+    await db.destroy()
     await rm(folder, { recursive: true, force: true })
   }
 }, 120_000)

@@ -91,10 +91,10 @@ export function tallyOf(members: readonly Pick<Member, 'state' | 'standing'>[]):
 export function conduct({ state, policy, members }: RolloutFacts, now: number): Conduct {
   if (!isConducted(state)) return { kind: 'wait' }
   const tally = tallyOf(members)
-  const { quorum } = policy
+  const { quorum, goesOn } = policy
   if (tally.waiting + tally.underWay === 0) return endOf(tally, quorum)
-  if (quorum !== undefined && tally.done >= quorum) {
-    return { kind: 'enough', why: `${tally.done} hosts are done, and ${quorum} were to be` }
+  if (quorum !== undefined && !goesOn && tally.done >= quorum) {
+    return { kind: 'enough', why: `of ${tally.total} hosts ${tally.done} are done, and ${quorum} were to be` }
   }
   if (tally.waiting === 0) return { kind: 'wait' }
   if (state === 'paused') return { kind: 'wait', why: 'somebody to resume it' }
@@ -115,7 +115,8 @@ function next(members: readonly Member[], tally: Tally, policy: Policy): Conduct
   const waiting = ofWave.filter(({ state }) => state === 'waiting')
   if (waiting.length === 0) {
     const name = wave === 0 ? 'the canary' : `wave ${wave}`
-    return { kind: 'wait', why: `${name}: ${ofWave.filter(({ state }) => isActive(state)).length} hosts under way` }
+    const underWay = ofWave.filter(({ state }) => isActive(state)).length
+    return { kind: 'wait', why: `${name}: ${underWay === 1 ? '1 host is' : `${underWay} hosts are`} under way` }
   }
   const free = (policy.concurrency ?? Number.POSITIVE_INFINITY) - tally.underWay
   if (free <= 0) return { kind: 'wait', why: `a host to end: ${policy.concurrency} at a time are under way` }
@@ -128,8 +129,8 @@ function next(members: readonly Member[], tally: Tally, policy: Policy): Conduct
 }
 
 /** How many more hosts it takes to reach the quorum, if all that are under way succeed. */
-function neededNow({ done, underWay }: Tally, { quorum, spares }: Policy): number {
-  return quorum === undefined || spares === 'begin' ? Number.POSITIVE_INFINITY : quorum - done - underWay
+function neededNow({ done, underWay }: Tally, { quorum, spares, goesOn }: Policy): number {
+  return quorum === undefined || goesOn || spares === 'begin' ? Number.POSITIVE_INFINITY : quorum - done - underWay
 }
 
 /** The first wave that has not ended; undefined when all have. */

@@ -47,6 +47,8 @@ export type Policy = {
   /** So many hosts done are enough. */
   readonly quorum?: number | undefined
   readonly spares: SpareUse
+  /** Hosts were done again though enough were done: the quorum judges the end, and keeps nobody from beginning. */
+  readonly goesOn?: boolean | undefined
   readonly startAt?: number | undefined
   readonly order: HostOrder
 }

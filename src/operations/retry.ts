@@ -106,9 +106,8 @@ async function refuseChanged(
   throw new Failure('wrong-state', sentence, { at: 'rollout' })
 }
 
-/** The policy for those done again: a quorum that would leave them out, and a canary that holds them up, bind no more. */
+/** The policy for those done again: a quorum that is reached, and a canary that did not end well, hold them up no more. */
 function policyAgain(policy: Policy, rest: readonly Row[]): Policy {
-  const { done } = tallyOf(rest)
-  const isEnough = policy.quorum !== undefined && done >= policy.quorum
-  return resumedPolicy(isEnough ? { ...policy, quorum: undefined } : policy, rest)
+  const isEnough = policy.quorum !== undefined && tallyOf(rest).done >= policy.quorum
+  return resumedPolicy(isEnough ? { ...policy, goesOn: true } : policy, rest)
 }

@@ -70,7 +70,7 @@ async function conductView(
   const state = due.kind === 'end' ? due.to : rollout.state
   const reason = due.kind === 'end' ? due.why : rollout.state_reason
   const waves = rows.reduce((last, { wave }) => Math.max(last, wave), 0)
-  const { startAt, ...bounds } = policy
+  const { startAt, goesOn: _goesOn, ...bounds } = policy
   return {
     state,
     waves,
