@@ -10,6 +10,7 @@ import {
   MysqlIntrospector,
   MysqlQueryCompiler,
   type QueryResult,
+  type TransactionSettings,
 } from 'kysely'
 import type { ResultSetHeader } from 'mysql2/promise'
 import { asFailure, isConflict, isElsewhere, isLost, isRepeat, isUnsent, UnknownOutcome } from './errors.ts'
@@ -64,7 +65,10 @@ class MariadbDriver implements Driver {
     connection.release()
   }
 
-  async beginTransaction(connection: MariadbConnection): Promise<void> {
+  async beginTransaction(connection: MariadbConnection, { isolationLevel }: TransactionSettings): Promise<void> {
+    if (isolationLevel !== undefined) {
+      await connection.executeQuery(CompiledQuery.raw(`set transaction isolation level ${isolationLevel}`))
+    }
     await connection.begin()
   }
 

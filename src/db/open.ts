@@ -13,6 +13,7 @@ import { up as redeploy } from './migrations/007-redeploy.ts'
 import { up as scripts } from './migrations/008-scripts.ts'
 import { up as users } from './migrations/009-users.ts'
 import { up as rolloutPolicy } from './migrations/010-rollout-policy.ts'
+import { up as longTexts } from './migrations/011-long-texts.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
@@ -33,6 +34,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '008-scripts': { up: scripts },
   '009-users': { up: users },
   '010-rollout-policy': { up: rolloutPolicy },
+  '011-long-texts': { up: longTexts },
 }
 
 /** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */
@@ -46,22 +48,37 @@ const transactionMs = 30_000
 export async function openDatabase(where: DatabasePlace | string): Promise<Kysely<Schema>> {
   const place: DatabasePlace = typeof where === 'string' ? { kind: 'sqlite', path: where } : where
   if (place.kind === 'mariadb') {
-    const migrating = new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: true }) })
-    try {
-      await useOurCollation(migrating, place)
-      await migrate(migrating, place)
-    } finally {
-      await migrating.destroy()
-    }
-    return repeating(new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: false }) }))
+    await withMigrating(place, (db) => migrate(db, place))
+    return connect(place)
   }
-  const db = new Kysely<Schema>({ dialect: sqliteDialect(place.path) })
+  // The same connection: in memory, another one would be another database.
+  const db = connect(place)
   try {
     await migrate(db, place)
-    return repeating(db)
+    return db
   } catch (error) {
     await db.destroy()
     throw error
+  }
+}
+
+/** The database as it is, of whatever schema. */
+export function connect(place: DatabasePlace): Kysely<Schema> {
+  if (place.kind === 'sqlite') return repeating(new Kysely<Schema>({ dialect: sqliteDialect(place.path) }))
+  return repeating(new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: false }) }))
+}
+
+/** Works on the database by a connection that changes of the schema may go through, and closes it. */
+export async function withMigrating<T>(place: DatabasePlace, work: (db: Kysely<Schema>) => Promise<T>): Promise<T> {
+  const db =
+    place.kind === 'sqlite'
+      ? new Kysely<Schema>({ dialect: sqliteDialect(place.path) })
+      : new Kysely<Schema>({ dialect: mariadbDialect(place, { isMigrating: true }) })
+  try {
+    if (place.kind === 'mariadb') await useOurCollation(db, place)
+    return await work(db)
+  } finally {
+    await db.destroy()
   }
 }
 
@@ -99,19 +116,28 @@ async function isMariadb(db: Kysely<Schema>): Promise<boolean> {
   return rows[0]?.version.includes('MariaDB') ?? false
 }
 
-async function migrate(db: Kysely<Schema>, place: DatabasePlace): Promise<void> {
-  const unknown = (await appliedNames(db)).filter((name) => !(name in migrations))
-  if (unknown.length > 0) {
-    const why = `was used by a newer HaDeS (${unknown.join(', ')})`
-    throw new Failure('database-newer', `${nameOfPlace(place)} ${why}: run that version, or restore a backup`)
-  }
+/** The names of all migrations of this program, in order. */
+export const migrationNames: readonly string[] = Object.keys(migrations)
+
+/** Brings the schema forward, to the migration `to` or the last. Failure `database-newer`. */
+export async function migrate(db: Kysely<Schema>, place: DatabasePlace, to?: string): Promise<void> {
+  refuseNewer(nameOfPlace(place), await appliedMigrations(db))
   const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } })
-  const { error } = await migrator.migrateToLatest()
+  const { error } = await (to === undefined ? migrator.migrateToLatest() : migrator.migrateTo(to))
   if (error instanceof Failure) throw error
   if (error) throw new Error(`${nameOfPlace(place)} could not be brought to this version's schema`, { cause: error })
 }
 
-async function appliedNames(db: Kysely<Schema>): Promise<string[]> {
+/** Failure `database-newer` when `applied` names migrations that this program does not know. */
+export function refuseNewer(what: string, applied: readonly string[]): void {
+  const unknown = applied.filter((name) => !(name in migrations))
+  if (unknown.length === 0) return
+  const why = `was used by a newer HaDeS (${unknown.join(', ')})`
+  throw new Failure('database-newer', `${what} ${why}: run that version, or restore a backup`)
+}
+
+/** The migrations that the database has gone through. */
+export async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
   const tables = await db.introspection.getTables({ withInternalKyselyTables: true })
   if (!tables.some((table) => table.name === 'kysely_migration')) return []
   const rows = await db

@@ -1,4 +1,4 @@
-// `hades up`: all services in one process on SQLite. Reads its options, opens, wires, serves, closes; nothing else.
+// `hades up`: all services in one process. Reads its options, opens, wires, serves, closes; nothing else.
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { execa } from 'execa'
@@ -41,11 +41,14 @@ import { served } from '../ports/dispatch.ts'
 import { servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
+import { databasePlace } from './database-option.ts'
 import { swarmServices } from './swarm-services.ts'
 import { startUpkeep } from './upkeep.ts'
 
 export type UpOptions = {
   readonly data: string
+  readonly database?: string | undefined
+  readonly databasePasswordFile?: string | undefined
   /** Our address on the machines' network; without it no machine is served. */
   readonly address: string | undefined
   readonly httpPort: number
@@ -93,7 +96,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
   const folder = await openDataFolder(options.data)
   const closing = new Closing()
   try {
-    const db = await openDatabase(folder.database)
+    const db = await openDatabase(databasePlace(options))
     closing.add(() => db.destroy())
     const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
     const folders = { loaders: resolve(options.loaders), scout: resolve(options.scout), netboot: folder.netboot }

@@ -4,6 +4,8 @@ import { type Command, Option } from 'commander'
 import { execa } from 'execa'
 import { bytes, rate } from '../cli/options.ts'
 import type { GlobalOptions } from '../cli/session.ts'
+import { addDatabaseCommands } from './database-commands.ts'
+import { addDatabaseOptions } from './database-option.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -16,9 +18,9 @@ function folder(flags: string, description: string, within: string): Option {
 
 /** Adds `up` and the like to the program. */
 export function addServices(program: Command): void {
-  program
+  const up = program
     .command('up')
-    .description('starts all services in this process, on SQLite; makes its data folder at first start')
+    .description('starts all services in this process; makes its data folder at first start')
     .option('--address <ip>', "this machine's address on the machines' network; without it no machine is served")
     .option('--http-port <port>', 'boot files, images and the Service Port', number, 7780)
     .option('--tftp-port <port>', 'TFTP', number, 69)
@@ -41,6 +43,8 @@ export function addServices(program: Command): void {
       const { runHadesd } = await import('./hadesd.ts')
       await runHadesd(command.optsWithGlobals<GlobalOptions & Parameters<typeof runHadesd>[0]>())
     })
+  addDatabaseOptions(up)
+  addDatabaseCommands(program)
   program
     .command('lab')
     .description('virtual machines with firmware, disks and controllers in a network of their own')
