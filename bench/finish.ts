@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { addLabHosts, type Cluster, openCluster, publish } from '../lab/cluster.ts'
+import { addLabHosts, type Cluster, eventsOf, openCluster, publish } from '../lab/cluster.ts'
 import { readLabConfig } from '../lab/config.ts'
 import { until } from '../src/lib/until.ts'
 
@@ -17,10 +17,16 @@ const setupOf = (action: string) => `<?xml version="1.0" encoding="UTF-8"?>
   <transfer engine="http" linger="0s"/>
   <finish action="${action}"/>
   <probe><tcp port="22" expect="SSH-2.0"/></probe>
+  <deadlines boot="10min" deploy="30min" observe="3min" attempts="3"/>
 </setup>`
 
-/** Seconds in the state `rebooting`: from the accepted proof to the answer of the new system. */
-async function secondsOf({ control }: Cluster, setup: string): Promise<number> {
+/**
+ * Seconds in the state `rebooting`: from the accepted proof to the answer of the new system. Undefined: the machine came no further
+ * until the service switched it, as emulated UEFI sometimes does when the guest resets it or when it asks DHCP; a number of
+ * that says nothing of either way.
+ */
+async function secondsOf(cluster: Cluster, setup: string): Promise<number | undefined> {
+  const { control } = cluster
   const { rollout } = await control.startRollout({ nodeset: 'n01', setup })
   const deployment = await until(
     `the end of ${setup}`,
@@ -31,6 +37,8 @@ async function secondsOf({ control }: Cluster, setup: string): Promise<number> {
     { timeoutMs: deployMs, everyMs: 200 },
   )
   if (deployment.state !== 'done') throw new Error(JSON.stringify(deployment.failure))
+  const events = await eventsOf(cluster, deployment.id)
+  if (events.some(({ kind }) => kind === 'nudged')) return undefined
   return deployment.states.find(({ step }) => step === 'rebooting')?.seconds ?? Number.NaN
 }
 
@@ -48,7 +56,8 @@ async function main(): Promise<void> {
     for (let run = 1; run <= Number(values.runs); run++) {
       const reboot = await secondsOf(cluster, 'reboot')
       const kexec = await secondsOf(cluster, 'kexec')
-      console.log(`${values.firmware}, run ${run}: reboot ${reboot.toFixed(1)} s, kexec ${kexec.toFixed(1)} s`)
+      const [before, after] = [reboot, kexec].map((took) => (took === undefined ? 'hung' : `${took.toFixed(1)} s`))
+      console.log(`${values.firmware}, run ${run}: reboot ${before}, kexec ${after}`)
     }
   } finally {
     await cluster.close()
