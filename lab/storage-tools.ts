@@ -40,8 +40,11 @@ export async function addStorageTools(tree: string): Promise<void> {
   try {
     await execa('cpio', ['-i', '--quiet', 'init', 'modules'], { cwd: work, inputFile: initrd })
     const init = await readFile(join(work, 'init'), 'utf8')
-    const words = init.replace('tries=600', `${assemble}tries=600`).replace('\n  tries=$((', '\n  assemble\n  tries=$((')
-    if (!words.includes('assemble() {') || !words.includes('\n  assemble\n')) throw new Error('the initial RAM disk looks for its root in another way')
+    const words = init
+      .replace('tries=600', `${assemble}tries=600`)
+      .replace('\n  tries=$((', '\n  assemble\n  tries=$((')
+    if (!words.includes('assemble() {') || !words.includes('\n  assemble\n'))
+      throw new Error('the initial RAM disk looks for its root in another way')
     await writeFile(join(work, 'init'), words)
     await chmod(join(work, 'init'), 0o755)
     await addModules(tree, work, kernel)

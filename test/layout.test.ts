@@ -89,7 +89,11 @@ beforeAll(async () => {
   await publish(cluster, parts.partition, 'debian-root:12')
   await publish(cluster, parts.tar, 'debian-tree:12')
   await publish(cluster, disk, 'debian:12')
-  const [copy, esp, ntfs] = ['copy.raw', 'esp.raw', 'ntfs.raw'].map((name) => join(folder, name)) as [string, string, string]
+  const [copy, esp, ntfs] = ['copy.raw', 'esp.raw', 'ntfs.raw'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ]
   await copyRoot(parts.partition, copy, join(folder, 'copy'))
   await publish(cluster, copy, 'development-root:1')
   await cutPartition(disk, 2, esp)
@@ -149,7 +153,16 @@ async function ssh(host: string, command: string): Promise<string> {
   return (await cluster.inside('ssh', ...options, `root@${address}`, command)).trim()
 }
 
-type Seen = { path: string; size: number; type: string; label: string; uuid: string; name: string; kind: string; at: string }
+type Seen = {
+  path: string
+  size: number
+  type: string
+  label: string
+  uuid: string
+  name: string
+  kind: string
+  at: string
+}
 
 /** What the new system sees of its disks, by path. */
 async function seenBy(host: string): Promise<Record<string, Seen>> {
@@ -202,7 +215,8 @@ async function checkHadoop(host: string, deployment: DeploymentView): Promise<vo
   for (const name of ['hostname', 'network', 'ssh-host-keys', 'machine-id', 'fstab']) {
     expect(actions.find((action) => action.name === name)?.outcome, name).toMatch(/done|skipped/)
   }
-  const [fingerprint = ''] = /SHA256:\S+/.exec(await ssh(host, 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub')) ?? []
+  const [fingerprint = ''] =
+    /SHA256:\S+/.exec(await ssh(host, 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub')) ?? []
   const told = actions.find(({ name }) => name === 'ssh-host-keys')
   if (told?.outcome === 'done') expect(told.text).toContain(fingerprint)
   expect(await ssh(host, 'cat /etc/machine-id')).toMatch(/^[0-9a-f]{32}$/)
@@ -256,7 +270,11 @@ async function checkMirror(host: string, deployment: DeploymentView): Promise<vo
   expect(seen['/dev/mapper/vg0-root']?.size).toBe(20 * GiB)
   const arrays = await ssh(host, 'cat /proc/mdstat')
   expect(arrays.match(/active.* raid1 .*\[UU\]|blocks.*\[UU\]/g)).toHaveLength(2)
-  expect(Object.values(seen).some(({ path, type, at }) => path.startsWith('/dev/md') && type === 'vfat' && at === '/boot/efi')).toBe(true)
+  expect(
+    Object.values(seen).some(
+      ({ path, type, at }) => path.startsWith('/dev/md') && type === 'vfat' && at === '/boot/efi',
+    ),
+  ).toBe(true)
 }
 
 /** What lies on the data disk of n05 before anything is deployed there. */
@@ -293,9 +311,24 @@ async function makeNtfs(file: string): Promise<void> {
 async function checkWindows(host: string): Promise<void> {
   const seen = await seenBy(host)
   expect(seen).toMatchObject({
-    '/dev/vda1': { size: 260 * MiB, type: 'vfat', kind: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b', name: 'EFI system partition' },
-    '/dev/vda2': { size: 16 * MiB, type: '', kind: 'e3c9e316-0b5c-4db8-817d-f92df00215ae', name: 'Microsoft reserved partition' },
-    '/dev/vda3': { type: 'ntfs', label: 'Windows', kind: 'ebd0a0a2-b9e5-4433-87c0-68b6b72699c7', name: 'Basic data partition' },
+    '/dev/vda1': {
+      size: 260 * MiB,
+      type: 'vfat',
+      kind: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b',
+      name: 'EFI system partition',
+    },
+    '/dev/vda2': {
+      size: 16 * MiB,
+      type: '',
+      kind: 'e3c9e316-0b5c-4db8-817d-f92df00215ae',
+      name: 'Microsoft reserved partition',
+    },
+    '/dev/vda3': {
+      type: 'ntfs',
+      label: 'Windows',
+      kind: 'ebd0a0a2-b9e5-4433-87c0-68b6b72699c7',
+      name: 'Basic data partition',
+    },
     '/dev/vda4': { size: GiB, type: 'ext4', kind: 'de94bba4-06d1-4d40-a16a-bfd50179d6ac', at: '/' },
   })
   // The new system has no driver for NTFS: the host reads the file of the disk.

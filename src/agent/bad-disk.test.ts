@@ -29,7 +29,12 @@ beforeEach(async () => {
   const own = await ownFolder()
   folder = own.folder
   closers = [own.remove]
-  image = await publish(await rawDisk(folder, Array.from({ length: frames }, () => 'data' as const)))
+  image = await publish(
+    await rawDisk(
+      folder,
+      Array.from({ length: frames }, () => 'data' as const),
+    ),
+  )
   // Room for half of the image: what is written behind that fails with EIO, as on a disk that dies.
   const small = join(folder, 'small')
   await execa('mkdir', [small])
@@ -99,7 +104,9 @@ test('a disk that takes no more in the middle ends the deployment, named with of
   expect(JSON.stringify(outcome)).toContain('the disk does not boot')
   const [failure] = service.of('reportFailure')
   expect(failure).toMatchObject({ code: 'disk-error', step: 'transfer' })
-  expect(failure?.message.join(': ')).toMatch(new RegExp(`(write \\d+ bytes at offset \\d+ of|flush) ${device}.*(EIO|ENOSPC)`))
+  expect(failure?.message.join(': ')).toMatch(
+    new RegExp(`(write \\d+ bytes at offset \\d+ of|flush) ${device}.*(EIO|ENOSPC)`),
+  )
   expect(service.of('completeDeployment')).toEqual([])
 })
 
