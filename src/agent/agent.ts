@@ -142,6 +142,7 @@ async function register(agent: Agent, look: Look, signal: AbortSignal): Promise<
     host: agent.arguments.host,
     agent: randomUUID(),
     agentVersion: agent.version,
+    ...(agent.arguments.stage2Sha256 === undefined ? {} : { scoutSha256: agent.arguments.stage2Sha256 }),
     inventory: look.inventory,
   }
   const client = agent.connect(agent.arguments.token)

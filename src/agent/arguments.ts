@@ -13,6 +13,8 @@ export type AgentArguments = {
   readonly key?: string | undefined
   /** Of the interface that the machine booted from, where the loader said which. */
   readonly mac?: string | undefined
+  /** Of the stage 2 that stage 1 has checked and started. */
+  readonly stage2Sha256?: string | undefined
 }
 
 /**
@@ -22,7 +24,7 @@ export type AgentArguments = {
 export function parseArguments(commandLine: string): AgentArguments {
   const words = new Map<string, string>()
   for (const word of commandLine.trim().split(/\s+/)) {
-    const match = /^hades\.([a-z]+)=(.*)$/.exec(word)
+    const match = /^hades\.([a-z0-9_.]+)=(.*)$/.exec(word)
     if (match?.[1] !== undefined && match[2] !== undefined) words.set(match[1], match[2])
   }
   const take = (name: string, fits: (value: string) => boolean, form: string): string => {
@@ -36,8 +38,10 @@ export function parseArguments(commandLine: string): AgentArguments {
   }
   const mac = words.get('mac')
   const key = words.get('key')
+  const stage2Sha256 = words.get('stage2.sha256')
   return {
     ...(key === undefined ? {} : { key }),
+    ...(stage2Sha256 !== undefined && /^[0-9a-f]{64}$/.test(stage2Sha256) ? { stage2Sha256 } : {}),
     ...(mac !== undefined && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) ? { mac: mac.toLowerCase() } : {}),
     service: take('service', isHttpUrl, 'http://ADDRESS:PORT'),
     host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),

@@ -7,6 +7,7 @@ import type { Schema } from '../db/schema.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
 import { causeChain } from '../model/failure.ts'
 import type { DhcpEvent } from './dhcp-server.ts'
+import { preflightMac } from './preflight-probes.ts'
 import type { RenderedScript } from './resolve.ts'
 import type { TftpEvent } from './tftp-server.ts'
 
@@ -68,7 +69,10 @@ export function bootRecorder(
       })
   }
   return {
-    dhcp: (event) => tell(dhcpLine(event)),
+    dhcp: (event) => {
+      // Our own question to the other servers of the network.
+      if (!('mac' in event) || event.mac !== preflightMac) tell(dhcpLine(event))
+    },
     tftp: (event) => tell(tftpLine(event)),
     http: (request) => tell(httpLine(request)),
     script: (view, { via, loader, target, why, hasFailed }) => {

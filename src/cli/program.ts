@@ -15,7 +15,9 @@ import { addImageCommands } from './images.ts'
 import { addLoginCommands } from './logins.ts'
 import { plain } from './output.ts'
 import { addPowerCommands } from './power.ts'
+import { addPreflightCommand } from './preflight.ts'
 import { addProfileCommands } from './profiles.ts'
+import { addProofCommand } from './proof.ts'
 import { addRolloutCommands } from './rollouts.ts'
 import { addScriptCommands } from './scripts.ts'
 import { addAuditCommand, addKeyCommands } from './security.ts'
@@ -72,6 +74,8 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addEraseCommand(program, open)
   addSwarmCommand(program, open)
   addExplainCommand(program, open)
+  addPreflightCommand(program, open)
+  addProofCommand(program, open)
   addEventCommands(program, open)
   addLoginCommands(program, open)
   addUserCommands(program, open)

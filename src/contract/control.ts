@@ -6,6 +6,8 @@ import { eraseOrder, erasure } from './erase-types.ts'
 import { explainOperations } from './explain-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
+import { preflightOperations } from './preflight-types.ts'
+import { proofOperations } from './proof-types.ts'
 import { protectedMeant, rolloutFields, rolloutPlan } from './rollout-types.ts'
 import { rolloutOperations } from './rollouts.ts'
 import { setupOperations } from './setups.ts'
@@ -382,6 +384,8 @@ export const controlOperations = {
   }),
 
   ...explainOperations,
+  ...proofOperations,
+  ...preflightOperations,
 
   listEvents: operation({
     summary: 'Events, oldest first, after one already seen; waits for news when asked',

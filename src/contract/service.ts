@@ -24,6 +24,9 @@ export const serviceOperations = {
         description: 'A UUID the agent made at its start: the same agent may ask again, another may not',
       }),
       agentVersion: Type.String({ maxLength: 190 }),
+      scoutSha256: Type.Optional(
+        Type.String({ pattern: '^[0-9a-f]{64}$', description: 'Of the stage 2 that the agent runs in' }),
+      ),
       inventory,
     }),
     output: Type.Object({ deployment: id, sessionKey: Type.String(), instructions }),

@@ -303,6 +303,8 @@ export type Change = Partial<
     | 'failed_step'
     | 'log'
     | 'proof'
+    | 'agent_version'
+    | 'scout_sha256'
   >
 >
 

@@ -112,6 +112,11 @@ export async function eventsBetween(
   return rows.reverse()
 }
 
+/** When the newest event was seen; undefined when there is none. */
+export async function newestEventAt(db: Db): Promise<number | undefined> {
+  return (await db.selectFrom('events').select('at').orderBy('id', 'desc').limit(1).executeTakeFirst())?.at
+}
+
 /** When a host last asked for anything to boot by, before a moment; undefined when it never did. */
 export async function lastBootRequest(db: Db, hostId: number, before: number): Promise<number | undefined> {
   const row = await db

@@ -36,6 +36,7 @@ export type Schema = {
   sites: SiteRow
   profiles: ProfileRow
   reboots: RebootRow
+  proofs: ProofRow
   users: UserRow
   tokens: TokenRow
   audit: AuditRow
@@ -217,6 +218,9 @@ export type DeploymentRow = {
   failed_step: string | null
   log: string | null
   proof: string | null
+  /** What the agent that registered last said of itself: its version, and the stage 2 that it runs in. */
+  agent_version: string | null
+  scout_sha256: string | null
   /** When each state was entered, as JSON `[{state, at}]`. */
   history: string
   /** Who works on the row, and until when nobody else may. */
@@ -312,6 +316,16 @@ export type RebootRow = {
   deadline_at: number | null
   lease_owner: string | null
   lease_until: number
+}
+
+/** The signed proof of a deployment. It names no host by number: it outlives the host and the deployment. */
+export type ProofRow = {
+  deployment_id: number
+  host: string
+  signed_at: number
+  document: string
+  signature: string
+  public_key: string
 }
 
 /** Somebody who may log in. */

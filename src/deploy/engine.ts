@@ -40,6 +40,8 @@ export type EngineOptions = {
   readonly keyring: Pick<Keyring, 'ids'>
   /** This process's name in leases; the same after a restart. */
   readonly owner: string
+  /** Told of every deployment that has ended, to keep its proof; it does not throw. */
+  readonly keepProof?: (deployment: number) => Promise<void>
 }
 
 /** The options, with the setups that were read: a version of a setup never changes. */
@@ -333,7 +335,7 @@ async function nudge(
 
 /** Ends a deployment and gives its boot record back, together. */
 async function end(
-  { db, now }: Context,
+  { db, now, keepProof }: Context,
   row: NamedDeployment,
   to: 'done' | 'failed',
   text: string,
@@ -346,4 +348,5 @@ async function end(
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
     await addEvent(tx, { source: 'engine', kind: to, text, ...about(row) }, now())
   })
+  await keepProof?.(row.id)
 }

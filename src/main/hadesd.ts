@@ -33,6 +33,7 @@ import { startCaptureSweep } from '../operations/captures.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
 import { powerHandlers } from '../operations/power.ts'
+import { keepProofIfProven } from '../operations/proof.ts'
 import { serviceHandlers } from '../operations/service.ts'
 import { version } from '../operations/version.ts'
 import type { World } from '../operations/world.ts'
@@ -42,6 +43,7 @@ import { servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 import { databasePlace } from './database-option.ts'
+import { machineChecks } from './preflight.ts'
 import { swarmServices } from './swarm-services.ts'
 import { startUpkeep } from './upkeep.ts'
 
@@ -100,6 +102,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     closing.add(() => db.destroy())
     const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
     const folders = { loaders: resolve(options.loaders), scout: resolve(options.scout), netboot: folder.netboot }
+    const stage2Sha256 = options.address === undefined ? undefined : await stage2Sha256Of(folders.scout)
     const world: World = {
       db,
       keyring: folder.keyring,
@@ -115,6 +118,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
         netboot: folder.netboot,
         has: async (profile, file) => (await bootFile(folders, bootPathOf(profile, file))) !== undefined,
       },
+      machineChecks: () => machineChecks({ ...options, ...folders, stage2Sha256 }),
       adminToken: folder.adminToken,
       attempts: newAttempts(),
       keepKeys: folder.keepKeys,
@@ -127,9 +131,11 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const sweep = startCaptureSweep(world)
     closing.add(() => sweep.close())
     // The boot services first: a port that is taken must fail before any machine is switched.
-    if (options.address !== undefined) await serveMachines({ world, options, folders }, options.address, closing)
+    if (options.address !== undefined && stage2Sha256 !== undefined) {
+      await serveMachines({ world, options, folders, stage2Sha256 }, options.address, closing)
+    }
     const powerClient = inProcess(powerPort, power)
-    const engine = await startEngine({ ...world, power: powerClient })
+    const engine = await startEngine({ ...world, power: powerClient, keepProof: (id) => keepProofIfProven(world, id) })
     closing.add(() => engine.close())
     const conductor = startConductor(world)
     closing.add(() => conductor.close())
@@ -173,7 +179,12 @@ function servicesOf(options: UpOptions, folder: DataFolder): World['services'] {
 
 /** Everything that machines talk to: DHCP, TFTP, HTTP boot, the Service Port and the images. */
 async function serveMachines(
-  { world, options, folders }: { world: World; options: UpOptions; folders: BootFolders },
+  {
+    world,
+    options,
+    folders,
+    stage2Sha256,
+  }: { world: World; options: UpOptions; folders: BootFolders; stage2Sha256: string },
   address: string,
   closing: Closing,
 ): Promise<void> {
@@ -184,7 +195,7 @@ async function serveMachines(
     now,
     keyring,
     folders,
-    stage2Sha256: await stage2Sha256Of(folders.scout),
+    stage2Sha256,
     httpBase: bootBase,
     imageKey: world.signingKey.publicKey,
     scoutArgs: await scoutArgs(options.scoutKey),

@@ -20,6 +20,8 @@ import { imageHandlers } from './image-handlers.ts'
 import { keyHandlers } from './keys.ts'
 import { hostsOf } from './nodeset.ts'
 import { storedPowerMethods } from './power.ts'
+import { preflightHandlers } from './preflight.ts'
+import { keepProofsOf, proofHandlers } from './proof.ts'
 import { holdHandlers } from './rollout-holds.ts'
 import { rolloutHandlers } from './rollouts.ts'
 import { scriptHandlers, setupHandlers } from './setups.ts'
@@ -44,6 +46,8 @@ export function controlHandlers(world: World): Handlers<typeof controlOperations
     ...eraseHandlers(world),
     ...swarmHandlers(world),
     ...explainHandlers(world),
+    ...proofHandlers(world),
+    ...preflightHandlers(world),
     ...eventHandlers(world),
     ...sessionHandlers(world),
     ...userHandlers(world),
@@ -77,11 +81,8 @@ function statusHandlers({ db, library, startedAt, services }: World): Some<'getS
   }
 }
 
-function hostHandlers({
-  db,
-  keyring,
-  now,
-}: World): Some<'addHost' | 'changeHost' | 'removeHost' | 'getHost' | 'listHosts'> {
+function hostHandlers(world: World): Some<'addHost' | 'changeHost' | 'removeHost' | 'getHost' | 'listHosts'> {
+  const { db, keyring, now } = world
   const viewOf = async (name: string) => {
     const [view] = await hostViews(db, await findHosts(db, [name]), now())
     if (!view) throw new Failure('unknown-host', `there is no host ${name}`, { at: 'name' })
@@ -130,6 +131,7 @@ function hostHandlers({
         if (!host) return
         const open = (await openDeployments(tx, [host.id])).get(host.id)
         if (open) throw new Failure('in-use', `${name} is in rollout ${open.rollout_id}: cancel it there first`)
+        await keepProofsOf(world, tx, host.id)
         await removeHost(tx, host.id)
         await addEvent(tx, { source: 'control', kind: 'host-removed', text: `host ${name} was removed` }, now())
       })

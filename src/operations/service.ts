@@ -184,6 +184,8 @@ async function registerHost(
     const { linger_seconds } = await findRollout(tx, deployment.rollout_id)
     const change = {
       agent: input.agent,
+      agent_version: input.agentVersion,
+      scout_sha256: input.scoutSha256 ?? null,
       heard_at: now(),
       deadline_at: now() + deadlines.deployMs + (linger_seconds ?? 0) * 1000,
       due_at: now(),

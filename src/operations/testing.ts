@@ -40,6 +40,7 @@ export async function openTestWorld(): Promise<TestWorld> {
           () => false,
         ),
     },
+    machineChecks: async () => [],
     adminToken: new Secret('the-admin-token'),
     attempts: newAttempts(),
     keepKeys: async () => {},

@@ -7,6 +7,7 @@ import type { Library } from '../image/library.ts'
 import type { Keyring } from '../lib/seal.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { SigningKey } from '../lib/signing.ts'
+import type { PreflightCheck } from '../model/preflight.ts'
 import type { Attempts } from './attempts.ts'
 
 export type World = {
@@ -26,6 +27,8 @@ export type World = {
   /** Where agents fetch images, as `http://10.77.0.1:7780`. */
   readonly bootBase: string
   readonly bootFiles: BootFiles
+  /** Looks at the machines' network and at what they boot, for the preflight. */
+  readonly machineChecks: () => Promise<PreflightCheck[]>
   /** The administrator's word over TCP, of the data folder. */
   readonly adminToken: Secret
   readonly attempts: Attempts
