@@ -149,6 +149,10 @@ test('hosts that wait for their turn are untouched until then', async () => {
     ['waiting', 1],
   ])
   expect(await targets()).toEqual(['local', 'local', 'local'])
+  world.clock.offsetMs += 3_600_000
+  const { explanation } = await control.explainHost({ host: 'n2' }, admin)
+  expect(explanation).toMatchObject({ isStuck: false, causes: [] })
+  expect(explanation.summary).toMatch(/not begun yet; it waits for its rollout to let wave 1 begin/)
   // They may be pointed elsewhere, but are not forgotten.
   await control.setBoot({ nodeset: 'n1', target: 'hold' }, admin)
   await expect(control.removeHost({ name: 'n1' }, admin)).rejects.toMatchObject({ code: 'in-use' })

@@ -34,7 +34,12 @@ export function explain(story: Story): Explanation {
     })
     .sort((a, b) => likelihoods.indexOf(a.likelihood) - likelihoods.indexOf(b.likelihood))
   const { milestones, missing, isStuck } = trail
-  return { summary: summaryOf(trail, causes), milestones, missing, causes, isStuck }
+  const summary = summaryOf(trail, causes)
+  // Its machine has not been touched: what is heard of it, or not, has nothing to do with its deployment.
+  if (story.deployment?.state === 'waiting') {
+    return { summary, milestones: [], missing: undefined, causes: [], isStuck: false }
+  }
+  return { summary, milestones, missing, causes, isStuck }
 }
 
 function summaryOf(trail: Trail, causes: readonly Cause[]): string {
@@ -43,6 +48,9 @@ function summaryOf(trail: Trail, causes: readonly Cause[]): string {
   const [first] = causes
   const what = deployment === undefined ? host.name : `${host.name}, deployment ${deployment.id}`
   if (deployment?.state === 'cancelled') return `${what}: it was cancelled.`
+  if (deployment?.state === 'waiting') {
+    return `${what}: not begun yet; it waits for ${deployment.waitingFor ?? 'its rollout'}: see \`hades rollout list\`.`
+  }
   const why = first === undefined ? 'Nothing known fits: look at the console.' : first.title
   if (isStuck) {
     const gap = missing === undefined ? '' : `, and it is missing that ${missing.words}`
