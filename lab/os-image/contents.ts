@@ -31,7 +31,7 @@ export const excludedPaths = [
 ]
 
 /** Drivers that the initial RAM disk loads, in this order, each after what it depends on. */
-export const initrdModules = ['virtio_pci', 'virtio_blk', 'sd_mod', 'virtio_scsi', 'nvme']
+export const initrdModules = ['virtio_pci', 'virtio_blk', 'sd_mod', 'virtio_scsi']
 
 /** Kernel arguments beside root and console. Emulated processors leak nothing that `mitigations` could keep. */
 export const kernelArguments = ['mitigations=off', 'audit=0', 'rcupdate.rcu_expedited=1']

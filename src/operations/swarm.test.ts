@@ -34,19 +34,19 @@ const setupXml = (transfer = '') =>
 /** Starts a rollout to `count` hosts, whose agents have registered. */
 async function roll(count: number, policy: { engine?: 'swarm' | 'http'; egressBytesPerSecond?: number } = {}) {
   for (let n = 1; n <= count; n += 1) {
-    const interfaces = [{ mac: `52:54:00:00:00:0${n}`, ip: `10.77.0.1${n}` }]
+    const interfaces = [{ mac: `52:54:00:00:00:${n.toString(16).padStart(2, '0')}`, ip: `10.77.0.${10 + n}` }]
     const place = { site: n === 1 ? 'home' : 'away', rack: 'r1' }
     await control.addHost(
       { name: `n${n}`, ...place, interfaces, powerMethods: [{ driver: 'manual', options: [] }] },
       admin,
     )
   }
-  const { rollout } = await control.startRollout({ nodeset: '*', setup: 'demo', ...policy }, admin)
+  const { rollout } = await control.startRollout({ nodeset: '*', setup: 'demo', confirm: String(count), ...policy }, admin)
   const orders = []
   const redeploys = []
   for (const { id, host } of rollout.deployments) {
     const token = await armDeployment(world, id)
-    const agent = `11111111-1111-4111-8111-00000000000${id}`
+    const agent = `11111111-1111-4111-8111-${String(id).padStart(12, '0')}`
     const input = { host, agent, agentVersion: '1', inventory: exampleInventory }
     const { sessionKey, instructions } = await service.registerHost(input, bearer(token))
     agents.push({ deployment: id, caller: bearer(sessionKey) })
@@ -133,6 +133,7 @@ test('an agent is told the torrent and the narrowest of its own and its site’s
     torrentUrl: `${base}/image.torrent`,
     metalinkUrl: `${base}/image.meta4`,
     announceUrl: 'http://10.77.0.1:7780/announce',
+    framesUrl: `${base}/frames`,
     egressBytesPerSecond: 2_000_000,
     lingerSeconds: 300,
   }
@@ -143,6 +144,22 @@ test('an agent is told the torrent and the narrowest of its own and its site’s
   })
   // The other site has no limits.
   expect(orders[1]).toEqual(common)
+})
+
+test('single blocks, which the origin alone gives, are offered to up to 64 hosts of a swarm, and to any number by HTTP', async () => {
+  await control.putSetup({ xml: setupXml() }, admin)
+  await fillImage()
+  const { rollout, orders } = await roll(65)
+  expect(orders[64]).toMatchObject({ engine: 'swarm' })
+  expect(orders[64]).not.toHaveProperty('framesUrl')
+  await control.cancelRollout({ rollout: rollout.id }, admin)
+  const { deployments } = (await control.startRollout({ nodeset: 'n[1-65]', setup: 'demo', confirm: '65', engine: 'http' }, admin)).rollout
+  const [first] = deployments
+  const token = await armDeployment(world, first?.id ?? 0, 'nonce-3')
+  const agent = '33333333-3333-4333-8333-333333333333'
+  const input = { host: first?.host ?? '', agent, agentVersion: '1', inventory: exampleInventory }
+  const { work } = (await service.registerHost(input, bearer(token))).instructions
+  expect(work?.images[0]?.transfer.framesUrl).toMatch(/\/frames$/)
 })
 
 test('a rollout under way keeps its image, whatever else is published or deployed meanwhile', async () => {
