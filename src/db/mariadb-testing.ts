@@ -1,5 +1,5 @@
-// A MariaDB for tests: Debian's server on a folder of its own, behind a unix socket, as whoever runs the tests. It dies with
-// the process that started it.
+// A MariaDB for tests: Debian's server on a folder of its own, behind a unix socket, as whoever runs the tests, or as `mysql` for
+// root. It dies with the process that started it.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -47,8 +47,11 @@ export type TestServer = {
 export async function startMariadb(extra: readonly string[] = ['--skip-networking']): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'hades-mariadb-'))
   const socketPath = join(folder, 'socket')
-  const { username } = userInfo()
-  const data = ['--no-defaults', `--datadir=${join(folder, 'data')}`, `--user=${username}`]
+  // A server of root's would serve, but rsync, by which a cluster's nodes copy their data, gives up root's rights.
+  const isRoot = userInfo().uid === 0
+  if (isRoot) await execa('chown', ['mysql:', folder])
+  const asUser = ['--pdeathsig', 'KILL', ...(isRoot ? ['--reuid=mysql', '--regid=mysql', '--clear-groups'] : []), '--']
+  const data = ['--no-defaults', `--datadir=${join(folder, 'data')}`]
   let child: ChildProcess | undefined
 
   const execute = async (sql: string): Promise<unknown> => {
@@ -66,21 +69,34 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
     await ended
   }
   const start = async (more: readonly string[] = extra): Promise<void> => {
-    const own = [`--socket=${socketPath}`, `--log-error=${join(folder, 'log')}`, `--pid-file=${join(folder, 'pid')}`]
+    const own = [
+      `--socket=${socketPath}`,
+      `--log-error=${join(folder, 'log.err')}`,
+      `--pid-file=${join(folder, 'pid')}`,
+    ]
     const args = [...data, ...own, ...frugal, ...more]
-    child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', mariadbProgram, ...args], { stdio: 'ignore' })
+    child = spawn('setpriv', [...asUser, mariadbProgram, ...args], { stdio: 'ignore' })
     const started = child
-    await until(
+    const became = await until(
       'MariaDB',
       async () => {
-        if (started.exitCode === null && started.signalCode === null) return await execute('select 1')
-        throw new Error(`mariadbd ended: ${(await readFile(join(folder, 'log'), 'utf8')).slice(-2000)}`)
+        const hasEnded = started.exitCode !== null || started.signalCode !== null
+        return hasEnded ? 'ended' : (await execute('select 1')) && 'serves'
       },
       { timeoutMs: 60_000, everyMs: 50 },
     )
+    if (became === 'serves') return
+    throw new Error(`mariadbd ended: ${(await readFile(join(folder, 'log.err'), 'utf8')).slice(-2000)}`)
   }
-  await execa('mariadb-install-db', [...data, '--auth-root-authentication-method=normal', '--skip-test-db'])
-  await start()
+  try {
+    const install = ['mariadb-install-db', ...data, '--auth-root-authentication-method=normal', '--skip-test-db']
+    await execa('setpriv', [...asUser, ...install], { cwd: folder })
+    await start()
+  } catch (error) {
+    await kill('SIGKILL')
+    await rm(folder, { recursive: true, force: true })
+    throw error
+  }
   return {
     folder,
     socketPath,
