@@ -107,6 +107,7 @@ export class Site {
       controlPort: 7700,
       libraryQuota: undefined,
       confirmAbove: 100,
+      localWebhooks: undefined,
       loaders: join(this.folder, 'loaders'),
       scout: join(this.folder, 'scout'),
       scoutKey: undefined,

@@ -60,7 +60,7 @@ function portPage(port: Port): string[] {
       '',
       `${operation.summary}.`,
       '',
-      `\`${method} /${port.name}/v1${path}\` · access: ${operation.access}`,
+      `\`${method} /${port.name}/v1${path}\` · access: ${operation.access}${operation.once ? ' · takes an idempotency key' : ''}`,
     )
     const failures = operation.failures.filter((code) => !commonFailures.includes(code))
     if (failures.length > 0) lines.push('', `Failures: ${failures.map((code) => `\`${code}\``).join(', ')}`)

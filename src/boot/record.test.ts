@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { listEvents } from '../db/events.ts'
+import { pageOfEvents } from '../db/events.ts'
 import { addHost } from '../db/hosts.ts'
 import { openDatabase } from '../db/open.ts'
 import { bootRecorder } from './record.ts'
@@ -27,7 +27,7 @@ test('a request is a line of the timeline of the host that made it', async ({ on
   recorder.http(request('10.0.0.1', 404))
   recorder.tftp({ kind: 'finished', path: 'x', peer: { address: '10.0.0.1', port: 1 }, bytes: 9, ms: 3 })
   await recorder.settled()
-  expect(await listEvents(db, { limit: 10 })).toMatchObject([
+  expect((await pageOfEvents(db, {}, { limit: 10 })).rows).toMatchObject([
     { at: 42, host: 'n1', source: 'http', kind: 'http-sent', text: 'fetched scout/vmlinuz by HTTP: 5 bytes in 7 ms' },
     { host: 'n1', kind: 'http-refused', text: 'asked for scout/vmlinuz by HTTP and got 404' },
     { host: 'n1', source: 'tftp', kind: 'tftp-sent' },
@@ -40,7 +40,7 @@ test('strangers are named, and cannot fill the database', async ({ onTestFinishe
   const recorder = bootRecorder(db, Date.now, () => {})
   for (let i = 0; i < 2000; i += 1) recorder.http(request('10.9.9.9'))
   await recorder.settled()
-  const events = await listEvents(db, { limit: 10_000 })
+  const events = (await pageOfEvents(db, {}, { limit: 10_000 })).rows
   expect(events.length).toBeGreaterThanOrEqual(200)
   expect(events.length).toBeLessThan(400)
   expect(events[0]?.text).toContain('from 10.9.9.9')

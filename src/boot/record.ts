@@ -2,13 +2,14 @@
 // order in which they were seen, and never hold up an answer.
 import type { Kysely } from 'kysely'
 import { type BootView, bootByAddress, bootByMac } from '../db/boot.ts'
+import { recordSighting } from '../db/discovered.ts'
 import { addEvent } from '../db/events.ts'
 import type { Schema } from '../db/schema.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
 import { causeChain } from '../model/failure.ts'
 import type { DhcpEvent } from './dhcp-server.ts'
 import { preflightMac } from './preflight-probes.ts'
-import type { RenderedScript } from './resolve.ts'
+import type { RenderedScript, StrangersRequest } from './resolve.ts'
 import type { TftpEvent } from './tftp-server.ts'
 
 /** Events that wait for the database; a flood of requests may not take the memory. */
@@ -22,6 +23,7 @@ export type BootRecorder = {
   readonly tftp: (event: TftpEvent) => void
   readonly http: (request: HttpRequest) => void
   readonly script: (view: BootView, script: RenderedScript) => void
+  readonly stranger: (request: StrangersRequest) => void
   /** Resolves when everything told so far is written. */
   readonly settled: () => Promise<void>
 }
@@ -86,6 +88,11 @@ export function bootRecorder(
       const text = `asked for its ${loader} script by ${via.toUpperCase()}: boots ${target}${because}`
       tell({ source: via, kind: 'boot-script', text, whose })
     },
+    stranger: ({ mac, via, loader, policy }) => {
+      const told = policy === 'local' ? 'boots its disk' : 'is told nothing'
+      const text = `asked for its ${loader} script by ${via.toUpperCase()}: it is no host and ${told}`
+      tell({ source: via, kind: 'boot-stranger', text, whose: { mac } })
+    },
     settled: () => last,
   }
 }
@@ -99,6 +106,7 @@ async function write(
   const view = whose && ('mac' in whose ? await bootByMac(db, whose.mac) : await bootByAddress(db, whose.address))
   const suppressed = view ? 0 : mayTellStranger()
   if (suppressed === undefined) return
+  if (!view && whose && 'mac' in whose) await recordSighting(db, { mac: whose.mac, source, said: text }, at)
   const from = whose && !view ? ` (from ${'mac' in whose ? whose.mac : whose.address})` : ''
   const more = suppressed > 0 ? ` (and ${suppressed} more before it)` : ''
   const said = view && kind === 'dhcp-unknown' ? `${view.host} has no IP address for its MAC address ${view.mac}` : text

@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bootRecordsOf, setBootTarget } from '../db/boot.ts'
 import { addRollout } from '../db/deployments.ts'
+import { setDiscoveryPolicy } from '../db/discovered.ts'
 import { addHost } from '../db/hosts.ts'
 import { putProfile } from '../db/profiles.ts'
 import { openTestDatabase } from '../db/testing.ts'
 import { Keyring } from '../lib/seal.ts'
 import { type BootTarget, onceMs, type ResolveBoot } from '../model/boot.ts'
 import { defaultTransferPolicy } from '../model/transfer-policy.ts'
-import { bootResolver, type RenderedScript } from './resolve.ts'
+import { bootResolver, type RenderedScript, type StrangersRequest } from './resolve.ts'
 
 const mac = '52:54:00:00:00:01'
 const script = 'grub/52-54-00-00-00-01'
@@ -20,6 +21,7 @@ let db: Awaited<ReturnType<typeof openTestDatabase>>
 let now: number
 let hostId: number
 let told: RenderedScript[]
+let strangers: StrangersRequest[]
 let resolve: ResolveBoot
 
 beforeEach(async () => {
@@ -31,6 +33,7 @@ beforeEach(async () => {
   db = await openTestDatabase()
   now = 1_000_000
   told = []
+  strangers = []
   const interfaces = [{ mac }]
   hostId = await addHost(db, { name: 'n1', loader: 'auto', defaultTarget: 'local', interfaces, powerMethods: [] }, now)
   await putProfile(
@@ -48,6 +51,7 @@ beforeEach(async () => {
     httpBase: 'http://10.77.0.1:7780',
     scoutArgs: ['hades.ssh_key=AAA'],
     onScript: (_, rendered) => told.push(rendered),
+    onStranger: (request) => strangers.push(request),
   })
 })
 afterEach(async () => {
@@ -139,4 +143,18 @@ test('a partition whose UUID the last proof has told is found by it, another by 
   expect(await ask()).toContain(uuid)
   await point('local:3')
   expect(await ask()).not.toContain(uuid)
+})
+
+test('a machine of no host is told nothing, or to boot its disk, as the policy says, and is told of either way', async () => {
+  const unknown = 'grub/52-54-00-00-00-99'
+  expect(await resolve({ via: 'tftp', path: unknown, peerAddress: '10.0.0.9' })).toBeUndefined()
+  await setDiscoveryPolicy(db, 'local')
+  const local = await ask(unknown)
+  expect(local).not.toMatch(/vmlinuz|hades\.token/)
+  await setBootTarget(db, hostId, { target: 'local' }, now)
+  expect(local.replaceAll('00-99', '00-01').replaceAll('unknown', 'n1')).toBe(await ask())
+  expect(strangers.map((one) => [one.mac, one.policy])).toEqual([
+    ['52:54:00:00:00:99', 'ignore'],
+    ['52:54:00:00:00:99', 'local'],
+  ])
 })

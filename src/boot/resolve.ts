@@ -2,6 +2,7 @@
 // record of the host at this moment; every other path is a file of the boot folders. TFTP and HTTP answer from here alike.
 import type { Kysely } from 'kysely'
 import { type BootView, bootByMac, endOnce, knownPartition, markAsked } from '../db/boot.ts'
+import { discoveryPolicy } from '../db/discovered.ts'
 import { lookUpProfile } from '../db/profiles.ts'
 import type { Schema } from '../db/schema.ts'
 import type { Keyring } from '../lib/seal.ts'
@@ -14,6 +15,7 @@ import {
   type ResolveBoot,
   targetNow,
 } from '../model/boot.ts'
+import type { DiscoveryPolicy } from '../model/discovery.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { fillArguments, type NetbootProfile } from '../model/profile.ts'
 import { bootToken } from '../model/token.ts'
@@ -44,6 +46,15 @@ export type ResolveOptions = {
   readonly scoutArgs: readonly string[]
   /** Told of every script that was rendered: the moment in which a machine's way was decided. */
   readonly onScript: (view: BootView, script: RenderedScript) => void
+  readonly onStranger: (request: StrangersRequest) => void
+}
+
+/** A loader of a machine that is no host asked for its script. */
+export type StrangersRequest = {
+  readonly mac: string
+  readonly via: BootRequest['via']
+  readonly loader: ScriptLoader
+  readonly policy: DiscoveryPolicy
 }
 
 export type RenderedScript = {
@@ -73,8 +84,7 @@ export function bootResolver(options: ResolveOptions): ResolveBoot {
     const asked = scriptOfPath(path)
     if (!asked) return await bootFile(folders, path)
     const view = await bootByMac(db, asked.mac)
-    // A machine that nobody made known boots what it would boot without us.
-    if (!view) return undefined
+    if (!view) return await answerStranger(options, { mac: asked.mac, via, loader: asked.loader })
     const { loader, hasFailed } = asked
     const at = now()
     const target = targetNow(view.record, at)
@@ -90,6 +100,22 @@ export function bootResolver(options: ResolveOptions): ResolveBoot {
     onScript(view, { via, loader, target: script.target === 'hold' ? 'hold' : target, why, hasFailed })
     return { kind: 'rendered', body: renderScript(loader, script), mediaType: 'text/plain' }
   }
+}
+
+/** A machine that nobody made known boots what it would boot without us, or is told to boot its disk. */
+async function answerStranger(
+  { db, httpBase, onStranger }: ResolveOptions,
+  request: Omit<StrangersRequest, 'policy'>,
+): Promise<BootContent | undefined> {
+  const policy = await discoveryPolicy(db)
+  onStranger({ ...request, policy })
+  if (policy === 'ignore') return undefined
+  const script: BootScript = {
+    host: { name: 'unknown', mac: request.mac },
+    bootUrl: `${httpBase}/boot`,
+    target: 'local',
+  }
+  return { kind: 'rendered', body: renderScript(request.loader, script), mediaType: 'text/plain' }
 }
 
 /** What the record of this host says now. */

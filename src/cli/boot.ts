@@ -1,5 +1,6 @@
 // `hades boot`: what machines boot next, and switching them so that they do.
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import { failureMeanings } from '../contract/failures.ts'
 import type { RebootOutcome, TaskView } from '../contract/types.ts'
 import { bootTargetForms, parseBootTarget } from '../model/boot.ts'
@@ -49,7 +50,7 @@ export function addBootCommands(program: Command, open: OpenSession): void {
     .description('the boot records')
     .action(async (nodeset: string | undefined, _options, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listBoot(nodeset === undefined ? {} : { nodeset }), records)
+      show(await allPages(control.listBoot, 'records', nodeset === undefined ? {} : { nodeset }), records)
     })
   boot
     .command('set <nodeset>')

@@ -1,13 +1,14 @@
 // `hades capture`: makes images of machines' disks and shows how they go, live.
 import { styleText } from 'node:util'
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { CaptureView } from '../contract/capture-types.ts'
 import { failureMeanings } from '../contract/failures.ts'
 import type { Hygiene } from '../contract/types.ts'
 import { type CaptureFinish, captureFinishes } from '../model/capture.ts'
 import { isOpen } from '../model/deployment.ts'
 import { looks } from './looks.ts'
-import { bytes } from './options.ts'
+import { bytes, count } from './options.ts'
 import { duration, moment, plain, size } from './output.ts'
 import { Progress } from './progress.ts'
 import { type OpenSession, type Session, tableOr } from './session.ts'
@@ -60,9 +61,10 @@ function addLooks(capture: Command, open: OpenSession): void {
   capture
     .command('list')
     .description('captures, newest first')
-    .action(async (_options, command: Command) => {
+    .option('-n, --last <count>', 'no more than this', count, 20)
+    .action(async ({ last }: { last: number }, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listCaptures({}), ({ captures }) =>
+      show(await allPages(control.listCaptures, 'captures', {}, { rowsMax: last }), ({ captures }) =>
         tableOr(
           'no captures yet: make one with `hades capture <host> --name <name:version>`',
           ['capture', 'host', 'image', 'began', 'state', 'disk', 'stored'],

@@ -5,7 +5,7 @@ import { moment, plain } from './output.ts'
 import type { OpenSession } from './session.ts'
 
 /** How long one request waits for news before it is made anew. */
-const waitSeconds = 20
+const waitMs = 20_000
 
 function line(event: EventView): string {
   const where = event.host ?? '-'
@@ -19,15 +19,17 @@ export function addEventCommands(program: Command, open: OpenSession): void {
     .option('-f, --follow', 'go on with what happens from now on')
     .option('-n, --last <count>', 'how many of the newest are shown first', '50')
     .option('--deployment <id>', 'of one deployment only')
+    .option('--kind <kind...>', 'of these kinds only, such as completed or dhcp.*')
     .action(
       async (
         nodeset: string | undefined,
-        options: { follow?: boolean; last: string; deployment?: string },
+        options: { follow?: boolean; last: string; deployment?: string; kind?: string[] },
         command: Command,
       ) => {
         const session = open(command)
         const which = {
           ...(nodeset === undefined ? {} : { nodeset }),
+          ...(options.kind === undefined ? {} : { kinds: options.kind }),
           ...(options.deployment === undefined ? {} : { deployment: Number(options.deployment) }),
         }
         const write = (events: readonly EventView[]): void => {
@@ -39,7 +41,7 @@ export function addEventCommands(program: Command, open: OpenSession): void {
         write(first.events)
         let after = first.events.at(-1)?.id ?? 0
         while (options.follow) {
-          const { events } = await session.control.listEvents({ ...which, after, waitSeconds })
+          const { events } = await session.control.listEvents({ ...which, after, waitMs })
           if (events.length > 0) write(events)
           after = events.at(-1)?.id ?? after
         }

@@ -1,9 +1,12 @@
 // `hades host`: what HaDeS knows of the machines.
 import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { HostView } from '../contract/types.ts'
+import { type DeploymentState, deploymentStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
-import { loaders } from '../model/host.ts'
+import { type HostSort, hostSorts, loaders } from '../model/host.ts'
+import { addHostFileCommands } from './host-files.ts'
 import { duration, moment, plain, size } from './output.ts'
 import { type OpenSession, tableOr } from './session.ts'
 
@@ -18,6 +21,15 @@ type HostOptions = {
   readonly loader?: (typeof loaders)[number]
   readonly setup?: string
   readonly protect?: string
+}
+
+type ListOptions = {
+  readonly site?: string
+  readonly rack?: string
+  readonly withSetup?: string
+  readonly mac?: string
+  readonly state?: DeploymentState
+  readonly sort: HostSort
 }
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value]
@@ -52,6 +64,7 @@ export function addHostCommands(program: Command, open: OpenSession): void {
     const { control, show } = open(command)
     show(await control.changeHost({ name, ...hostInput(options) }), () => `host ${name} was changed`)
   })
+  addHostFileCommands(host, open)
   host
     .command('remove <name>')
     .description('forgets a machine that no deployment is working on')
@@ -62,10 +75,20 @@ export function addHostCommands(program: Command, open: OpenSession): void {
   host
     .command('list [nodeset]')
     .description('machines, all or those of a nodeset such as n[01-72],!n13')
-    .action(async (nodeset: string | undefined, _options, command: Command) => {
+    .option('--site <site>', 'only those that stand there')
+    .option('--rack <rack>', 'only those in this rack')
+    .option('--with-setup <setup>', 'only those of this setup')
+    .option('--mac <mac>', 'only the one with this interface')
+    .addOption(new Option('--state <state>', 'only those whose newest deployment is there').choices(deploymentStates))
+    .addOption(new Option('--sort <order>', 'in which order').choices(hostSorts).default('name'))
+    .action(async (nodeset: string | undefined, { withSetup, ...filter }: ListOptions, command: Command) => {
       const { control, show } = open(command)
-      const result = await control.listHosts(nodeset === undefined ? {} : { nodeset })
-      show(result, ({ hosts }) =>
+      const input = {
+        ...filter,
+        ...(nodeset === undefined ? {} : { nodeset }),
+        ...(withSetup === undefined ? {} : { setup: withSetup }),
+      }
+      show(await allPages(control.listHosts, 'hosts', input), ({ hosts }) =>
         tableOr(
           'no hosts yet: add one with `hades host add`',
           ['host', 'mac', 'ip', 'power', 'boots', 'deployment'],

@@ -2,9 +2,10 @@
 import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { ImageView } from '../contract/image-types.ts'
 import { Failure } from '../model/failure.ts'
-import { imageKinds } from '../model/image.ts'
+import { type ImageKind, type ImageSort, imageKinds, imageSorts } from '../model/image.ts'
 import { hygieneLines } from './captures.ts'
 import { moment, plain, size, table } from './output.ts'
 import { Progress } from './progress.ts'
@@ -16,9 +17,12 @@ export function addImageCommands(program: Command, open: OpenSession): void {
   image
     .command('list [name]')
     .description('published images, or the versions of one')
-    .action(async (name: string | undefined, _options, command: Command) => {
+    .addOption(new Option('--kind <kind>', 'only of this kind').choices(imageKinds))
+    .addOption(new Option('--sort <order>', 'in which order').choices(imageSorts).default('name'))
+    .action(async (name: string | undefined, filter: ListOptions, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listImages(name === undefined ? {} : { name }), ({ images }) =>
+      const input = { ...filter, ...(name === undefined ? {} : { name }) }
+      show(await allPages(control.listImages, 'images', input), ({ images }) =>
         tableOr(
           'no images yet: publish one with `hades image publish`',
           ['image', 'kind', 'size', 'data', 'free', 'stored', 'published', 'protected', 'digest'],
@@ -64,6 +68,8 @@ export function addImageCommands(program: Command, open: OpenSession): void {
       })
     })
 }
+
+type ListOptions = { readonly kind?: ImageKind; readonly sort: ImageSort }
 
 type PublishOptions = {
   readonly name: string

@@ -17,6 +17,13 @@ export function bytes(text: string): number {
   throw new InvalidArgumentError('write bytes: 500GB, 20GiB, a number.')
 }
 
+/** Reads a number of things: 1 or more. */
+export function count(text: string): number {
+  const number = Number(text)
+  if (Number.isSafeInteger(number) && number > 0) return number
+  throw new InvalidArgumentError('write a whole number, 1 or more.')
+}
+
 export type LimitOptions = { readonly egress?: number; readonly ingress?: number }
 
 /** Options that cap what goes out and comes in. */

@@ -1,5 +1,6 @@
 // `hades profile`: what machines with the target `netboot:<name>` boot.
 import type { Command } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { controlOperations } from '../contract/control.ts'
 import type { Output } from '../contract/operation.ts'
 import { moment } from './output.ts'
@@ -50,7 +51,7 @@ export function addProfileCommands(program: Command, open: OpenSession): void {
     .description('the profiles there are')
     .action(async (_options, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listProfiles({}), ({ profiles }) =>
+      show(await allPages(control.listProfiles, 'profiles', {}), ({ profiles }) =>
         tableOr(
           'no profiles yet: put one with `hades profile put`',
           ['profile', 'kernel', 'for BIOS', 'for UEFI', 'put'],

@@ -7,6 +7,7 @@ import { addBootCommands } from './boot.ts'
 import { addCallCommand } from './call.ts'
 import { addCaptureCommands } from './captures.ts'
 import { addDeployCommands } from './deploy.ts'
+import { addDiscoveryCommands } from './discovery.ts'
 import { addEraseCommand } from './erase.ts'
 import { addEventCommands } from './events.ts'
 import { addExplainCommand } from './explain.ts'
@@ -27,6 +28,7 @@ import { addSiteCommands } from './sites.ts'
 import { addStatusCommand } from './status.ts'
 import { addSwarmCommand } from './swarm.ts'
 import { addTokenCommands, addUserCommands } from './users.ts'
+import { addWebhookCommands } from './webhooks.ts'
 
 /**
  * The program with all client commands; `addServices` adds those that start services. Its action handlers throw
@@ -45,6 +47,10 @@ export function buildProgram(version: string, addServices: (program: Command) =>
         .env('HADES_DATA'),
     )
     .addOption(new Option('--server <url>', 'Control Port of a service elsewhere').env('HADES_SERVER'))
+    .option(
+      '--idempotency-key <key>',
+      'of a command that starts or adds something: given again with the same key, it does nothing more and answers the same',
+    )
     .addOption(new Option('--token-file <file>', 'file with a token, for --server').env('HADES_TOKEN_FILE'))
     .addOption(new Option('--ca <file>', 'certificate (PEM) that the service is known by').env('HADES_CA'))
     .addOption(
@@ -61,6 +67,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
     openSession(command.optsWithGlobals<GlobalOptions>(), program.getOptionValueSource('data') !== 'default')
   addStatusCommand(program, open)
   addHostCommands(program, open)
+  addDiscoveryCommands(program, open)
   addSiteCommands(program, open)
   addImageCommands(program, open)
   addSetupCommands(program, open)
@@ -77,6 +84,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addPreflightCommand(program, open)
   addProofCommand(program, open)
   addEventCommands(program, open)
+  addWebhookCommands(program, open)
   addLoginCommands(program, open)
   addUserCommands(program, open)
   addTokenCommands(program, open)

@@ -1,8 +1,10 @@
 // `hades rollout`: rollouts that were started: list, show, watch, hold, cancel, do again.
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import { retryChoices } from '../contract/rollouts.ts'
 import type { RolloutView } from '../contract/types.ts'
 import { watch } from './deploy.ts'
+import { count } from './options.ts'
 import { moment } from './output.ts'
 import { given } from './rollout-options.ts'
 import { report, standing } from './rollout-report.ts'
@@ -13,9 +15,11 @@ export function addRolloutCommands(program: Command, open: OpenSession): void {
   rollouts
     .command('list')
     .description('rollouts, newest first')
-    .action(async (_options, command: Command) => {
+    .option('-n, --last <count>', 'no more than this', count, 20)
+    .option('--active', 'only those that have not ended')
+    .action(async ({ last, active }: { last: number; active?: true }, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listRollouts({}), (result) =>
+      show(await allPages(control.listRollouts, 'rollouts', active ? { active } : {}, { rowsMax: last }), (result) =>
         tableOr(
           'no rollouts yet: start one with `hades deploy`',
           ['rollout', 'setup', 'began', 'state', 'hosts', 'waits for'],

@@ -1,6 +1,7 @@
 // `hades script`: the library of scripts that setups name.
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
+import { allPages } from '../client/pages.ts'
 import { Failure } from '../model/failure.ts'
 import { moment } from './output.ts'
 import { type OpenSession, tableOr } from './session.ts'
@@ -29,7 +30,7 @@ export function addScriptCommands(program: Command, open: OpenSession): void {
     .description('scripts, each in its newest version; of one name all versions')
     .action(async (name: string | undefined, _options, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listScripts(name === undefined ? {} : { name }), ({ scripts }) =>
+      show(await allPages(control.listScripts, 'scripts', name === undefined ? {} : { name }), ({ scripts }) =>
         tableOr(
           'no scripts yet: put one with `hades script put`',
           ['script', 'characters', 'sha256', 'stored'],

@@ -18,6 +18,7 @@ export type GlobalOptions = {
   readonly data: string
   readonly server?: string
   readonly tokenFile?: string
+  readonly idempotencyKey?: string
   readonly ca?: string
   readonly fingerprint?: string
 }
@@ -46,12 +47,13 @@ export type OpenSession = (command: Command) => Session
 /** Opens nothing yet: the first call does. Failure `bad-input` when the token file cannot be read. */
 export function openSession(options: GlobalOptions, isDataGiven: boolean): Session {
   const transport = transportOf(options, isDataGiven)
+  const { idempotencyKey } = options
   const print = (line: string): void => {
     process.stdout.write(`${line}\n`)
   }
   return {
-    control: createClient(controlPort, transport),
-    power: createClient(powerPort, transport),
+    control: createClient(controlPort, transport, { idempotencyKey }),
+    power: createClient(powerPort, transport, { idempotencyKey }),
     format: options.output,
     print,
     show: (value, asText) => print(options.output === 'json' ? JSON.stringify(value, undefined, 2) : asText(value)),

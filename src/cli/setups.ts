@@ -1,6 +1,7 @@
 // `hades setup`: the documents that say what a machine becomes.
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { SetupChangeView } from '../contract/setup-types.ts'
 import { Failure } from '../model/failure.ts'
 import { setupSchema } from '../model/setup-schema.ts'
@@ -50,7 +51,7 @@ export function addSetupCommands(program: Command, open: OpenSession): void {
       const { control, show } = open(command)
       const versions = options.versions === true || name !== undefined
       const input = { ...(name === undefined ? {} : { name }), ...(versions ? { versions } : {}) }
-      show(await control.listSetups(input), ({ setups }) =>
+      show(await allPages(control.listSetups, 'setups', input), ({ setups }) =>
         tableOr(
           'no setups yet: put one with `hades setup put`',
           ['setup', 'images', 'stored'],

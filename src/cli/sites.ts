@@ -1,5 +1,6 @@
 // `hades site`: where hosts stand, and how much may cross the border of such a place.
 import type { Command } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { SiteView } from '../contract/swarm-types.ts'
 import { type LimitOptions, limitsInput, withLimits } from './options.ts'
 import { size } from './output.ts'
@@ -12,7 +13,7 @@ export function addSiteCommands(program: Command, open: OpenSession): void {
     .description('sites that hosts stand in or that have limits')
     .action(async (_options, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listSites({}), ({ sites }) =>
+      show(await allPages(control.listSites, 'sites', {}), ({ sites }) =>
         tableOr(
           'no sites yet: say where hosts stand with `hades host change --site`',
           ['site', 'hosts', 'egress', 'ingress'],

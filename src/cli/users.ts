@@ -1,5 +1,6 @@
 // `hades user` and `hades token`: who may use the service, and with which words.
 import { type Command, Option } from 'commander'
+import { allPages } from '../client/pages.ts'
 import type { TokenView, UserView } from '../contract/user-types.ts'
 import { Failure } from '../model/failure.ts'
 import { type Role, roles } from '../model/role.ts'
@@ -67,7 +68,7 @@ export function addUserCommands(program: Command, open: OpenSession): void {
     .description('the users')
     .action(async (_options, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listUsers({}), ({ users }) =>
+      show(await allPages(control.listUsers, 'users', {}), ({ users }) =>
         tableOr(
           'no users yet: add one with `hades user add`',
           ['user', 'role', 'password', 'state', 'last login'],
@@ -119,7 +120,7 @@ export function addTokenCommands(program: Command, open: OpenSession): void {
     .option('--owner <user>', 'only of this user')
     .action(async (options: { owner?: string }, command: Command) => {
       const { control, show } = open(command)
-      show(await control.listTokens(options), ({ tokens }) =>
+      show(await allPages(control.listTokens, 'tokens', options), ({ tokens }) =>
         tableOr(
           'no tokens: make one with `hades token create`',
           ['id', 'kind', 'name', 'owner', 'role', 'for', 'expires', 'last used'],

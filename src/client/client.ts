@@ -4,7 +4,16 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, Agent as TlsAgent } from 'node:https'
 import { checkInput, checkOutput } from '../contract/check.ts'
 import { failureBody, fromFailureBody } from '../contract/failure-body.ts'
-import type { Caller, CallOptions, Handlers, Operation, Operations, Port, PortClient } from '../contract/operation.ts'
+import {
+  type Caller,
+  type CallOptions,
+  type Handlers,
+  idempotencyKey,
+  type Operation,
+  type Operations,
+  type Port,
+  type PortClient,
+} from '../contract/operation.ts'
 import { toRestForm } from '../contract/rest-form.ts'
 import { compileCheck } from '../lib/schema.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -24,7 +33,7 @@ export type Transport =
     }
   | { readonly kind: 'unix'; readonly socketPath: string; readonly token?: Secret; readonly deadlineMs?: number }
 
-/** Longer than the longest wait that a call can ask for (`waitSeconds` of listEvents). */
+/** Longer than the longest wait that a call can ask for (`waitMs` of listEvents). */
 const usualDeadlineMs = 90_000
 
 /** An answer longer than this is not one of ours: ten thousand hosts with their inventories have half of it. */
@@ -33,13 +42,19 @@ const answerBytesMax = 256 * 1024 * 1024
 /**
  * A client of `port`. Opens connections as calls need them and keeps them for the next; they do not keep the process
  * alive. Calls throw the Failure that the service answered; `service-unreachable` when there was no answer in time, or not
- * one of HaDeS; `cancelled`, or the reason if it is a Failure, when the caller's signal aborts.
+ * one of HaDeS; `cancelled`, or the reason if it is a Failure, when the caller's signal aborts. `idempotencyKey` goes with
+ * every call that takes one.
  */
-export function createClient<Ops extends Operations>(port: Port<Ops>, transport: Transport): PortClient<Ops> {
+export function createClient<Ops extends Operations>(
+  port: Port<Ops>,
+  transport: Transport,
+  { idempotencyKey }: { readonly idempotencyKey?: string | undefined } = {},
+): PortClient<Ops> {
   const agentOf = connections(transport)
-  return clientOf(port, (operation, name, input, options) =>
-    callOverHttp({ port, operation, name, transport, agentOf }, input, options),
-  )
+  return clientOf(port, (operation, name, input, options) => {
+    const key = operation.once === undefined || idempotencyKey === undefined ? {} : { idempotencyKey }
+    return callOverHttp({ port, operation, name, transport, agentOf }, input, { ...key, ...options })
+  })
 }
 
 /** Gives the agent that keeps the connections; for TLS once it is known which certificate to trust. */
@@ -114,7 +129,8 @@ async function callOverHttp(call: HttpCall, input: unknown, options: CallOptions
   try {
     // Inputs of every operation are objects.
     const form = toRestForm(port, operation, input as Readonly<Record<string, unknown>>)
-    const answer = await exchange(call, await unlessAborted(call.agentOf(), signal), form, signal)
+    const agent = await unlessAborted(call.agentOf(), signal)
+    const answer = await exchange(call, agent, form, { signal, idempotencyKey: options.idempotencyKey })
     return read(answer, call, where)
   } catch (error) {
     if (error instanceof Failure) throw error
@@ -138,7 +154,7 @@ function exchange(
   { transport }: HttpCall,
   agent: Agent,
   form: { readonly method: string; readonly path: string; readonly body: string | undefined },
-  signal: AbortSignal,
+  { signal, idempotencyKey: key }: { readonly signal: AbortSignal; readonly idempotencyKey: string | undefined },
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>()
   const headers = {
@@ -146,6 +162,7 @@ function exchange(
     ...(form.body === undefined
       ? {}
       : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(form.body) }),
+    ...(key === undefined ? {} : { [idempotencyKey.header]: key }),
     ...(transport.token === undefined ? {} : { authorization: `Bearer ${transport.token.reveal()}` }),
   }
   const options = { method: form.method, headers, agent, signal }

@@ -1,11 +1,16 @@
 // The Control Port: for people and for the programs that orchestrate (paper, section II.B).
 import { Type } from 'typebox'
+import { hostSorts } from '../model/host.ts'
 import { bootRecord, profile, profileFields, profileName } from './boot-types.ts'
 import { capture, captureOrder } from './capture-types.ts'
+import { discoveryOperations } from './discovery.ts'
 import { eraseOrder, erasure } from './erase-types.ts'
+import { eventOperations, eventStream } from './events.ts'
 import { explainOperations } from './explain-types.ts'
+import { hostFileOperations } from './host-file-types.ts'
 import { imageOperations } from './image-types.ts'
 import { operation, type Port } from './operation.ts'
+import { pageInput, pageOutput } from './paging.ts'
 import { preflightOperations } from './preflight-types.ts'
 import { proofOperations } from './proof-types.ts'
 import { protectedMeant, rolloutFields, rolloutPlan } from './rollout-types.ts'
@@ -17,13 +22,13 @@ import {
   bytes,
   deployment,
   deploymentState,
-  event,
   host,
   hostName,
   id,
   imageReference,
   label,
   loader,
+  mac,
   networkInterface,
   nodeset,
   powerMethod,
@@ -32,7 +37,9 @@ import {
   rollout,
   setupReference,
   task,
+  taskState,
   transferEngine,
+  words,
 } from './types.ts'
 import { userOperations } from './users.ts'
 
@@ -89,6 +96,7 @@ export const controlOperations = {
       powerMethods: Type.Array(powerMethod, { maxItems: 8 }),
     }),
     output: Type.Object({ host }),
+    once: 'recorded',
     failures: ['already-exists', 'unknown-driver', 'unknown-setup', 'unknown-profile'],
   }),
   changeHost: operation({
@@ -121,13 +129,27 @@ export const controlOperations = {
     failures: ['unknown-host'],
   }),
   listHosts: operation({
-    summary: 'Hosts, all or those of a nodeset',
+    summary: 'Hosts, all or those of a nodeset, a site, a rack, a state',
     access: 'viewer',
     rest: { method: 'GET', path: '/hosts' },
-    input: Type.Object({ nodeset: Type.Optional(nodeset) }),
-    output: Type.Object({ hosts: Type.Array(host) }),
+    input: Type.Object({
+      nodeset: Type.Optional(nodeset),
+      site: Type.Optional(label),
+      rack: Type.Optional(label),
+      setup: Type.Optional(setupReference),
+      target: Type.Optional(bootTarget),
+      state: Type.Optional(deploymentState),
+      mac: Type.Optional(mac),
+      sort: Type.Optional(words(hostSorts, { description: '`name` if not said; `place`: site, rack, name' })),
+      ...pageInput(),
+    }),
+    output: Type.Object({ hosts: Type.Array(host), ...pageOutput }),
     failures: ['unknown-host'],
   }),
+
+  ...hostFileOperations,
+
+  ...discoveryOperations,
 
   setSite: operation({
     summary: 'Sets the limits of a site, for transfers that begin from now on; what is not given is not limited',
@@ -145,8 +167,8 @@ export const controlOperations = {
     summary: 'Sites that hosts stand in or that have limits',
     access: 'viewer',
     rest: { method: 'GET', path: '/sites' },
-    input: Type.Object({}),
-    output: Type.Object({ sites: Type.Array(site) }),
+    input: Type.Object(pageInput()),
+    output: Type.Object({ sites: Type.Array(site), ...pageOutput }),
     failures: [],
   }),
 
@@ -162,6 +184,14 @@ export const controlOperations = {
     input: Type.Object({ task: id }),
     output: Type.Object({ task }),
     failures: ['unknown-task'],
+  }),
+  listTasks: operation({
+    summary: 'Long operations, newest first',
+    access: 'viewer',
+    rest: { method: 'GET', path: '/tasks' },
+    input: Type.Object({ state: Type.Optional(taskState), ...pageInput() }),
+    output: Type.Object({ tasks: Type.Array(task), ...pageOutput }),
+    failures: [],
   }),
 
   setBoot: operation({
@@ -181,14 +211,15 @@ export const controlOperations = {
       ),
     }),
     output: Type.Object({ records: Type.Array(bootRecord), task: Type.Optional(task) }),
+    once: 'recorded',
     failures: ['unknown-host', 'unknown-profile', 'wrong-state'],
   }),
   listBoot: operation({
     summary: 'The boot records of hosts',
     access: 'viewer',
     rest: { method: 'GET', path: '/boot' },
-    input: Type.Object({ nodeset: Type.Optional(nodeset) }),
-    output: Type.Object({ records: Type.Array(bootRecord) }),
+    input: Type.Object({ nodeset: Type.Optional(nodeset), target: Type.Optional(bootTarget), ...pageInput() }),
+    output: Type.Object({ records: Type.Array(bootRecord), ...pageOutput }),
     failures: ['unknown-host'],
   }),
 
@@ -212,8 +243,8 @@ export const controlOperations = {
     summary: 'Netboot profiles',
     access: 'viewer',
     rest: { method: 'GET', path: '/profiles' },
-    input: Type.Object({}),
-    output: Type.Object({ profiles: Type.Array(profile) }),
+    input: Type.Object(pageInput()),
+    output: Type.Object({ profiles: Type.Array(profile), ...pageOutput }),
     failures: [],
   }),
   removeProfile: operation({
@@ -237,6 +268,7 @@ export const controlOperations = {
       ingressBytesPerSecond: Type.Optional(rateLimit('Cap of what each host receives of the image')),
     }),
     output: Type.Object({ rollout }),
+    once: 'recorded',
     failures: [
       'unknown-host',
       'unknown-setup',
@@ -274,8 +306,13 @@ export const controlOperations = {
     summary: 'Rollouts, newest first',
     access: 'viewer',
     rest: { method: 'GET', path: '/rollouts' },
-    input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
-    output: Type.Object({ rollouts: Type.Array(rollout) }),
+    input: Type.Object({
+      active: Type.Optional(
+        Type.Boolean({ description: 'Only those that have not ended; false: only those that have' }),
+      ),
+      ...pageInput({ usual: 20 }),
+    }),
+    output: Type.Object({ rollouts: Type.Array(rollout), ...pageOutput }),
     failures: [],
   }),
   getSwarm: operation({
@@ -316,6 +353,19 @@ export const controlOperations = {
     output: Type.Object({ deployment }),
     failures: ['unknown-deployment'],
   }),
+  listDeployments: operation({
+    summary: 'Deployments, newest first: of a rollout, of hosts, in a state',
+    access: 'viewer',
+    rest: { method: 'GET', path: '/deployments' },
+    input: Type.Object({
+      rollout: Type.Optional(id),
+      nodeset: Type.Optional(nodeset),
+      state: Type.Optional(deploymentState),
+      ...pageInput(),
+    }),
+    output: Type.Object({ deployments: Type.Array(deployment), ...pageOutput }),
+    failures: ['unknown-rollout', 'unknown-host'],
+  }),
 
   startCapture: operation({
     summary: 'Makes an image of a disk of a host: boots the scout, reads what is used, publishes it',
@@ -329,6 +379,7 @@ export const controlOperations = {
       deadlineSeconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 30 * 86_400 })),
     }),
     output: Type.Object({ capture }),
+    once: 'recorded',
     failures: ['unknown-host', 'already-exists', 'no-power-method', 'wrong-state', 'library-full'],
   }),
   getCapture: operation({
@@ -340,12 +391,12 @@ export const controlOperations = {
     failures: ['unknown-deployment'],
   }),
   listCaptures: operation({
-    summary: 'Captures, newest first',
+    summary: 'Captures, newest first, all or those of hosts',
     access: 'viewer',
     rest: { method: 'GET', path: '/captures' },
-    input: Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }),
-    output: Type.Object({ captures: Type.Array(capture) }),
-    failures: [],
+    input: Type.Object({ nodeset: Type.Optional(nodeset), ...pageInput({ usual: 20 }) }),
+    output: Type.Object({ captures: Type.Array(capture), ...pageOutput }),
+    failures: ['unknown-host'],
   }),
   cancelCapture: operation({
     summary: 'Stops a capture that has not ended; what has come of the disk is removed',
@@ -372,6 +423,7 @@ export const controlOperations = {
       deadlineSeconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 30 * 86_400 })),
     }),
     output: Type.Object({ rollout }),
+    once: 'recorded',
     failures: ['unknown-host', 'no-power-method', 'wrong-state', 'host-protected'],
   }),
   getErasure: operation({
@@ -387,21 +439,7 @@ export const controlOperations = {
   ...proofOperations,
   ...preflightOperations,
 
-  listEvents: operation({
-    summary: 'Events, oldest first, after one already seen; waits for news when asked',
-    access: 'viewer',
-    rest: { method: 'GET', path: '/events' },
-    input: Type.Object({
-      nodeset: Type.Optional(nodeset),
-      deployment: Type.Optional(id),
-      after: Type.Optional(Type.Integer({ minimum: 0, description: 'The id of the last event already seen' })),
-      newest: Type.Optional(Type.Boolean({ description: 'The newest ones, still oldest first' })),
-      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
-      waitSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 60 })),
-    }),
-    output: Type.Object({ events: Type.Array(event) }),
-    failures: ['unknown-host'],
-  }),
+  ...eventOperations,
 }
 
 export const controlPort: Port<typeof controlOperations> = {
@@ -409,4 +447,5 @@ export const controlPort: Port<typeof controlOperations> = {
   summary: 'Control Port of HaDeS: hosts, setups, images, boot records, rollouts and events',
   namespace: 'urn:hades:control:1',
   operations: controlOperations,
+  streams: { streamEvents: eventStream },
 }

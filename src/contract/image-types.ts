@@ -1,7 +1,8 @@
 // Images as the Control Port shows them, and what it does with them.
 import { type Static, Type } from 'typebox'
-import { imageKinds } from '../model/image.ts'
+import { imageKinds, imageSorts } from '../model/image.ts'
 import { operation } from './operation.ts'
+import { pageInput, pageOutput } from './paging.ts'
 import { bytes, dateTime, hygiene, imageReference, label, sha256, task, words } from './types.ts'
 
 export const imageKind = words(imageKinds, { title: 'ImageKind' })
@@ -76,6 +77,7 @@ export const imageOperations = {
       description: Type.Optional(description),
     }),
     output: Type.Object({ task }),
+    once: 'recorded',
     failures: ['already-exists', 'image-broken', 'image-too-large', 'library-full'],
   }),
   getImage: operation({
@@ -95,11 +97,17 @@ export const imageOperations = {
     failures: ['unknown-image'],
   }),
   listImages: operation({
-    summary: 'Published images, all or the versions of one name',
+    summary: 'Published images, all or the versions of one name; of one kind, protected or not',
     access: 'viewer',
     rest: { method: 'GET', path: '/images' },
-    input: Type.Object({ name: Type.Optional(label) }),
-    output: Type.Object({ images: Type.Array(image) }),
+    input: Type.Object({
+      name: Type.Optional(label),
+      kind: Type.Optional(imageKind),
+      isProtected: Type.Optional(Type.Boolean()),
+      sort: Type.Optional(words(imageSorts, { description: '`name` if not said' })),
+      ...pageInput(),
+    }),
+    output: Type.Object({ images: Type.Array(image), ...pageOutput }),
     failures: [],
   }),
   changeImage: operation({

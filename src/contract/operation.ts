@@ -24,9 +24,34 @@ export type Operation<I extends TObject = TObject, O extends TObject = TObject> 
   readonly output: O
   /** Codes this operation may end in beside those that any call may (`commonFailures`). */
   readonly failures: readonly FailureCode[]
+  /** By REST it takes a body as long as this, if that is more than any other call may have. */
+  readonly bodyBytesMax?: number
+  /**
+   * It takes an idempotency key: called again with the key and the same input, it answers again and does nothing.
+   * `recorded`: what it begins is written with its answer in one transaction, so that a call that was cut off in the middle
+   * has not happened. `acts`: it acts on the world, and nobody can tell how far such a call got.
+   */
+  readonly once?: 'recorded' | 'acts'
 }
 
 export type Operations = Readonly<Record<string, Operation>>
+
+/** Items without an end, each with a growing number, so that a reader who comes back says where it was. */
+export type Stream = {
+  readonly summary: string
+  readonly access: Role
+  /** Below `/<port>/v1`. */
+  readonly path: string
+  readonly input: TObject
+  readonly item: TObject
+}
+
+/** Gives the items of a stream after `after`, or from now on, in batches as they come, until the signal aborts. */
+export type StreamItems = (
+  input: unknown,
+  after: number | undefined,
+  signal: AbortSignal,
+) => AsyncIterable<readonly { readonly id: number; readonly item: unknown }[]>
 
 export type Port<Ops extends Operations = Operations> = {
   readonly name: PortName
@@ -34,6 +59,8 @@ export type Port<Ops extends Operations = Operations> = {
   /** Target namespace of the port's WSDL: one a port, because generators merge bindings of one namespace. */
   readonly namespace: string
   readonly operations: Ops
+  /** What can be followed as it happens, by REST alone: server-sent events. */
+  readonly streams?: Readonly<Record<string, Stream>>
 }
 
 export type Input<Op extends Operation> = Static<Op['input']>
@@ -52,6 +79,8 @@ export type UserCaller = {
   readonly token?: number
   /** Of the token: it changes nothing of other hosts. */
   readonly scope?: Scope
+  /** The claim of a call with an idempotency key, for its handler to record its answer by. */
+  readonly once?: OnceClaim
 }
 
 /** Who is calling, as the port has found out; handlers decide what they may see. */
@@ -60,13 +89,41 @@ export type Caller =
   | { readonly kind: 'bearer'; readonly token: string; readonly address: string }
   | { readonly kind: 'stranger'; readonly address: string }
 
+/** A call with an idempotency key that is under way, and whoever runs it. */
+export type OnceClaim = { readonly id: number; readonly claim: string }
+
+/** A call that may have happened before. */
+export type OnceCall = {
+  readonly key: string
+  /** As `control.startRollout`. */
+  readonly operation: string
+  readonly isRecorded: boolean
+  readonly input: unknown
+  readonly caller: Caller
+}
+
+/** Runs a call unless it has happened already, and gives its answer. */
+export type RunOnce = (call: OnceCall, run: (caller: Caller) => Promise<unknown>) => Promise<unknown>
+
+/** What an idempotency key may be; in REST it travels in this header, in SOAP in a header block. */
+export const idempotencyKey = {
+  header: 'idempotency-key',
+  block: 'idempotencyKey',
+  pattern: '^[!-~]{1,190}$',
+  description: 'Any word of 1 to 190 printable ASCII characters without blanks; the same for each try of one call',
+} as const
+
 /** What implements a port: one function per entry. */
 export type Handlers<Ops extends Operations> = {
   readonly [Name in keyof Ops]: (input: Input<Ops[Name]>, caller: Caller) => Promise<Output<Ops[Name]>>
 }
 
 /** `deadlineMs` bounds this call instead of the client's usual deadline. */
-export type CallOptions = { readonly signal?: AbortSignal; readonly deadlineMs?: number }
+export type CallOptions = {
+  readonly signal?: AbortSignal
+  readonly deadlineMs?: number
+  readonly idempotencyKey?: string
+}
 
 /** What calls a port, over the network or inside one process. */
 export type PortClient<Ops extends Operations> = {

@@ -28,6 +28,7 @@ export const powerOperations = {
       ),
     }),
     output: outcomes,
+    once: 'acts',
     failures: ['unknown-host'],
   }),
   setBootDevice: operation({
@@ -36,6 +37,7 @@ export const powerOperations = {
     rest: { method: 'POST', path: '/boot-device' },
     input: Type.Object({ nodeset, device: bootDevice }),
     output: outcomes,
+    once: 'acts',
     failures: ['unknown-host'],
   }),
   testPower: operation({

@@ -1,6 +1,7 @@
 // The part of the Control Port that is about setups and the scripts that they name.
 import { Type } from 'typebox'
 import { operation } from './operation.ts'
+import { pageInput, pageOutput } from './paging.ts'
 import { script, scriptName, scriptReference, scriptText, setupChange, setupXml } from './setup-types.ts'
 import { imageReference, label, setupReference, setupView } from './types.ts'
 
@@ -11,6 +12,7 @@ export const setupOperations = {
     rest: { method: 'POST', path: '/setups' },
     input: Type.Object({ xml: setupXml }),
     output: Type.Object({ setup: setupView }),
+    once: 'recorded',
     failures: ['setup-invalid', 'unknown-image', 'unknown-script', 'unknown-profile'],
   }),
   validateSetup: operation({
@@ -36,8 +38,9 @@ export const setupOperations = {
     input: Type.Object({
       name: Type.Optional(Type.String({ maxLength: 190, description: 'Only this setup' })),
       versions: Type.Optional(Type.Boolean({ description: 'Every version, the newest first' })),
+      ...pageInput(),
     }),
-    output: Type.Object({ setups: Type.Array(setupView) }),
+    output: Type.Object({ setups: Type.Array(setupView), ...pageOutput }),
     failures: ['unknown-setup'],
   }),
   diffSetups: operation({
@@ -65,6 +68,7 @@ export const setupOperations = {
     rest: { method: 'POST', path: '/scripts' },
     input: Type.Object({ name: scriptName, text: scriptText }),
     output: Type.Object({ script }),
+    once: 'recorded',
     failures: [],
   }),
   getScript: operation({
@@ -79,8 +83,8 @@ export const setupOperations = {
     summary: 'Scripts, each in its newest version, or all versions of one',
     access: 'viewer',
     rest: { method: 'GET', path: '/scripts' },
-    input: Type.Object({ name: Type.Optional(scriptName) }),
-    output: Type.Object({ scripts: Type.Array(script) }),
+    input: Type.Object({ name: Type.Optional(scriptName), ...pageInput() }),
+    output: Type.Object({ scripts: Type.Array(script), ...pageOutput }),
     failures: ['unknown-script'],
   }),
   removeScript: operation({

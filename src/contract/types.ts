@@ -247,18 +247,23 @@ export const rebootOutcome = Type.Object(
 )
 export type RebootOutcome = Static<typeof rebootOutcome>
 
+export const taskState = words(['running', 'done', 'failed'])
+
 export const task = Type.Object(
   {
     id,
     kind: words(['publish-image', 'reboot']),
     subject: label,
-    state: words(['running', 'done', 'failed']),
+    state: taskState,
     doneBytes: bytes,
     totalBytes: Type.Optional(bytes),
     failure: Type.Optional(failureReport),
     startedAt: dateTime,
     endedAt: Type.Optional(dateTime),
-    reboots: Type.Optional(Type.Array(rebootOutcome, { description: 'Of a task that switches machines: each host' })),
+    reboots: Type.Optional(
+      // An empty list and none are the same to some readers of XML.
+      Type.Array(rebootOutcome, { minItems: 1, description: 'Of a task that switches machines: each host' }),
+    ),
   },
   { title: 'Task' },
 )

@@ -1,6 +1,7 @@
 // The part of the Control Port that is about who may do what: users, tokens, the audit, and the keys behind them.
 import { Type } from 'typebox'
 import { operation } from './operation.ts'
+import { pageInput, pageOutput } from './paging.ts'
 import { dateTime, id } from './types.ts'
 import {
   auditEntry,
@@ -91,8 +92,8 @@ export const userOperations = {
     summary: 'The users',
     access: 'admin',
     rest: { method: 'GET', path: '/users' },
-    input: Type.Object({}),
-    output: Type.Object({ users: Type.Array(user) }),
+    input: Type.Object(pageInput()),
+    output: Type.Object({ users: Type.Array(user), ...pageOutput }),
     failures: [],
   }),
 
@@ -109,8 +110,8 @@ export const userOperations = {
     summary: "Tokens and sessions that are good: the caller's own, and to an administrator everyone's",
     access: 'viewer',
     rest: { method: 'GET', path: '/tokens' },
-    input: Type.Object({ owner: Type.Optional(userName) }),
-    output: Type.Object({ tokens: Type.Array(token) }),
+    input: Type.Object({ owner: Type.Optional(userName), ...pageInput() }),
+    output: Type.Object({ tokens: Type.Array(token), ...pageOutput }),
     failures: [],
   }),
   revokeToken: operation({
@@ -131,9 +132,9 @@ export const userOperations = {
       user: Type.Optional(Type.String({ maxLength: 190, description: 'Only what this user did' })),
       operation: Type.Optional(Type.String({ maxLength: 190, description: 'Only this operation, as `startRollout`' })),
       before: Type.Optional(Type.Integer({ minimum: 1, description: 'Only what is older than the entry of this id' })),
-      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: '100 unless said' })),
+      ...pageInput(),
     }),
-    output: Type.Object({ entries: Type.Array(auditEntry) }),
+    output: Type.Object({ entries: Type.Array(auditEntry), ...pageOutput }),
     failures: [],
   }),
 

@@ -1,6 +1,7 @@
 // The audit: a row for each call that changes something, written before it begins and completed when it has ended.
 import type { Insertable, Selectable } from 'kysely'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { AuditRow } from './schema.ts'
 
 export type AuditEntry = Selectable<AuditRow>
@@ -32,19 +33,17 @@ export async function listAudit(
     readonly user?: string | undefined
     readonly operation?: string | undefined
     readonly before?: number | undefined
-    readonly limit: number
   },
-): Promise<AuditEntry[]> {
-  const { user, operation, before, limit } = which
-  return await db
+  page: Page,
+): Promise<Paged<AuditEntry>> {
+  const { user, operation, before } = which
+  const query = db
     .selectFrom('audit')
     .selectAll()
     .$if(user !== undefined, (query) => query.where('user_name', '=', user ?? ''))
     .$if(operation !== undefined, (query) => query.where('operation', '=', operation ?? ''))
     .$if(before !== undefined, (query) => query.where('id', '<', before ?? 0))
-    .orderBy('id', 'desc')
-    .limit(limit)
-    .execute()
+  return await readPage(query, [{ by: 'id', of: (row) => row.id, descending: true }], page)
 }
 
 /** Forgets what is older than `before`, and what is beyond the bound of rows. */

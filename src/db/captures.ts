@@ -12,6 +12,7 @@ import { defaultTransferPolicy } from '../model/transfer-policy.ts'
 import { addRollout, type NamedDeployment } from './deployments.ts'
 import { findErasure } from './erasures.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { CaptureRow } from './schema.ts'
 import { setupById } from './setups.ts'
 
@@ -78,9 +79,19 @@ export async function findCapture(db: Db, deploymentId: number): Promise<Capture
   return row
 }
 
-/** Captures, newest first. */
-export async function listCaptures(db: Db, limit: number): Promise<Capture[]> {
-  return await db.selectFrom('captures').selectAll().orderBy('deployment_id', 'desc').limit(limit).execute()
+/** Captures, newest first, all or those of hosts. */
+export async function pageOfCaptures(
+  db: Db,
+  hostIds: readonly number[] | undefined,
+  page: Page,
+): Promise<Paged<Capture>> {
+  const query = db
+    .selectFrom('captures')
+    .innerJoin('deployments', 'deployments.id', 'captures.deployment_id')
+    .selectAll('captures')
+  const newest = { by: 'captures.deployment_id' as const, of: (row: Capture) => row.deployment_id, descending: true }
+  const among = hostIds === undefined ? undefined : { column: 'deployments.host_id' as const, values: hostIds }
+  return await readPage(query, [newest], page, among)
 }
 
 /** The captures of these rollouts, by rollout. */

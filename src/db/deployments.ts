@@ -10,6 +10,7 @@ import { defaultPolicy, type Policy, waveAt } from '../model/rollout-policy.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
 import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { DeploymentRow, RolloutImageRow, RolloutRow } from './schema.ts'
 
 export type Deployment = Selectable<DeploymentRow>
@@ -226,9 +227,43 @@ export async function findRollout(db: Db, id: number): Promise<Rollout> {
   return row
 }
 
-/** Rollouts, newest first. */
-export async function listRollouts(db: Db, limit: number): Promise<Rollout[]> {
-  return await db.selectFrom('rollouts').selectAll().orderBy('id', 'desc').limit(limit).execute()
+/** Rollouts, newest first; with `isActive` those that have, or have not, a deployment under way. */
+export async function pageOfRollouts(db: Db, isActive: boolean | undefined, page: Page): Promise<Paged<Rollout>> {
+  const query = db
+    .selectFrom('rollouts')
+    .selectAll()
+    .$if(isActive !== undefined, (rollouts) =>
+      rollouts.where((eb) => {
+        const active = eb
+          .selectFrom('deployments')
+          .select('deployments.rollout_id')
+          .where('deployments.state', 'in', activeStates)
+        return eb('rollouts.id', isActive ? 'in' : 'not in', active)
+      }),
+    )
+  return await readPage(query, [newestFirst('rollouts.id')], page)
+}
+
+/** Deployments that fit, newest first. */
+export async function pageOfDeployments(
+  db: Db,
+  filter: {
+    readonly rollout?: number | undefined
+    readonly hostIds?: readonly number[] | undefined
+    readonly state?: DeploymentState | undefined
+  },
+  page: Page,
+): Promise<Paged<NamedDeployment>> {
+  const { rollout, hostIds, state } = filter
+  const query = named(db)
+    .$if(rollout !== undefined, (rows) => rows.where('rollout_id', '=', rollout ?? 0))
+    .$if(state !== undefined, (rows) => rows.where('state', '=', state ?? 'done'))
+  const among = hostIds === undefined ? undefined : { column: 'host_id' as const, values: hostIds }
+  return await readPage(query, [newestFirst('deployments.id')], page, among)
+}
+
+function newestFirst<By extends string>(by: By) {
+  return { by, of: (row: { readonly id: number }) => row.id, descending: true }
 }
 
 /** The newest rollout of a setup with a deployment under way, or the newest of all; undefined when there is none. */

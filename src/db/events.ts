@@ -1,6 +1,6 @@
 // Events: the timeline of each host, append-only. Rows are written in the order in which things were seen.
-import { inChunks } from './chunks.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 
 /** Longer texts are cut: an event is a line, and machines on the boot network can send anything. */
 const textMax = 2000
@@ -43,33 +43,67 @@ export type StoredEvent = {
   readonly text: string
 }
 
-/** Events after `after`, oldest first; with `newest` the last `limit` of them. */
-export async function listEvents(
+export type EventFilter = {
+  readonly hostIds?: readonly number[] | undefined
+  readonly deploymentId?: number | undefined
+  /** Words, or beginnings of words with `*`; every kind when there is none. */
+  readonly kinds?: readonly string[] | undefined
+  readonly after?: number | undefined
+}
+
+/** Events that fit, oldest first; with `newest` the page is the last of them, and the next one is of those before. */
+export async function pageOfEvents(
   db: Db,
-  which: {
-    readonly hostIds?: readonly number[] | undefined
-    readonly deploymentId?: number | undefined
-    readonly after?: number | undefined
-    readonly newest?: boolean | undefined
-    readonly limit: number
-  },
-): Promise<StoredEvent[]> {
-  const wanted = db
+  filter: EventFilter & { readonly newest?: boolean | undefined },
+  page: Page,
+): Promise<Paged<StoredEvent>> {
+  const { hostIds, newest = false } = filter
+  const among = hostIds === undefined ? undefined : { column: 'events.host_id' as const, values: hostIds }
+  const order = [{ by: 'events.id' as const, of: (row: StoredEvent) => row.id, descending: newest }]
+  const { rows, nextCursor } = await readPage(eventsThatFit(db, filter), order, page, among)
+  return { rows: newest ? rows.reverse() : rows, nextCursor }
+}
+
+function eventsThatFit(db: Db, { deploymentId, kinds = [], after }: EventFilter) {
+  const exact = kinds.filter((kind) => !kind.endsWith('*'))
+  const begun = kinds.filter((kind) => kind.endsWith('*')).map((kind) => `${kind.slice(0, -1)}%`)
+  return db
     .selectFrom('events')
     .leftJoin('hosts', 'hosts.id', 'events.host_id')
     .select(['events.id', 'events.at', 'source', 'kind', 'hosts.name as host', 'deployment_id', 'text'])
-    .$if(which.deploymentId !== undefined, (query) => query.where('deployment_id', '=', which.deploymentId ?? null))
-    .$if(which.after !== undefined, (query) => query.where('events.id', '>', which.after ?? 0))
-    .orderBy('events.id', which.newest ? 'desc' : 'asc')
-    .limit(which.limit)
-  if (which.hostIds === undefined) return inOrder(await wanted.execute(), which)
-  return inOrder(await inChunks(which.hostIds, (chunk) => wanted.where('host_id', 'in', chunk).execute()), which)
+    .$if(deploymentId !== undefined, (query) => query.where('deployment_id', '=', deploymentId ?? null))
+    .$if(after !== undefined, (query) => query.where('events.id', '>', after ?? 0))
+    .$if(kinds.length > 0, (query) =>
+      query.where((eb) =>
+        eb.or([
+          ...(exact.length > 0 ? [eb('kind', 'in', exact)] : []),
+          ...begun.map((like) => eb('kind', 'like', like)),
+        ]),
+      ),
+    )
 }
 
-/** Oldest first, of all chunks together, and no more than were asked for. */
-function inOrder(rows: StoredEvent[], { newest, limit }: { newest?: boolean | undefined; limit: number }) {
-  rows.sort((a, b) => a.id - b.id)
-  return newest ? rows.slice(-limit) : rows.slice(0, limit)
+/** A transaction that began before this has committed or never will. */
+const settledMs = 5000
+const horizonRows = 1000
+
+/**
+ * The id up to which every event is there: on a database with several writers, a number can be given out and appear
+ * after a greater one. Readers that go on from an id must not go beyond this, or they would miss it for good.
+ */
+export async function eventHorizon(db: Db, now: number): Promise<number> {
+  const newest = await db.selectFrom('events').select(['id', 'at']).orderBy('id', 'desc').limit(horizonRows).execute()
+  let horizon = newest[0]?.id ?? 0
+  for (const [index, { id, at }] of newest.entries()) {
+    const before = newest[index + 1]
+    if (before !== undefined && before.id < id - 1 && at > now - settledMs) horizon = before.id
+  }
+  return horizon
+}
+
+/** The event; undefined when there is none of this number, or no longer. */
+export async function findEvent(db: Db, id: number): Promise<StoredEvent | undefined> {
+  return await eventsThatFit(db, {}).where('events.id', '=', id).executeTakeFirst()
 }
 
 /** The newest event of a deployment since a moment, of one of these sources. */

@@ -2,8 +2,9 @@
 import type { Insertable, Selectable } from 'kysely'
 import { openStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
-import { formatImageReference, type ImageReference } from '../model/image.ts'
+import { formatImageReference, type ImageKind, type ImageReference, type ImageSort } from '../model/image.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { ImageRow } from './schema.ts'
 
 export type Image = Selectable<ImageRow>
@@ -26,10 +27,58 @@ export async function findImage(db: Db, reference: ImageReference): Promise<Imag
   return image
 }
 
-/** All images, or the versions of one name. */
-export async function listImages(db: Db, name?: string): Promise<Image[]> {
-  const all = db.selectFrom('images').selectAll().orderBy('name').orderBy('version')
-  return await (name === undefined ? all : all.where('name', '=', name)).execute()
+/** All images. */
+export async function listImages(db: Db): Promise<Image[]> {
+  return await db.selectFrom('images').selectAll().orderBy('name').orderBy('version').execute()
+}
+
+/** Images that fit, in the order asked for. */
+export async function pageOfImages(
+  db: Db,
+  filter: {
+    readonly name?: string | undefined
+    readonly kind?: ImageKind | undefined
+    readonly isProtected?: boolean | undefined
+  },
+  sort: ImageSort,
+  page: Page,
+): Promise<Paged<Image>> {
+  const { name, kind, isProtected } = filter
+  const query = db
+    .selectFrom('images')
+    .selectAll()
+    .$if(name !== undefined, (images) => images.where('name', '=', name ?? ''))
+    .$if(kind !== undefined, (images) => images.where('kind', '=', kind ?? 'disk'))
+    .$if(isProtected !== undefined, (images) => images.where('is_protected', '=', isProtected ? 1 : 0))
+  const id = { by: 'id' as const, of: (image: Image) => image.id, descending: true }
+  if (sort === 'newest') {
+    return await readPage(
+      query,
+      [{ by: 'published_at', of: (image) => image.published_at, descending: true }, id],
+      page,
+    )
+  }
+  if (sort === 'largest') {
+    return await readPage(
+      query,
+      [{ by: 'stored_bytes', of: (image) => image.stored_bytes, descending: true }, id],
+      page,
+    )
+  }
+  const order = [
+    { by: 'name' as const, of: (image: Image) => image.name },
+    { by: 'version' as const, of: (image: Image) => image.version },
+  ]
+  return await readPage(query, order, page)
+}
+
+/** How many images there are. */
+export async function countImages(db: Db): Promise<number> {
+  const row = await db
+    .selectFrom('images')
+    .select((eb) => eb.fn.countAll<number>().as('n'))
+    .executeTakeFirstOrThrow()
+  return row.n
 }
 
 /** The digests that have a name, or that a deployment under way writes. */

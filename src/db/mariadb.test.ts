@@ -3,7 +3,7 @@ import { type Kysely, sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { databaseKinds } from './both-testing.ts'
 import { isDuplicate } from './errors.ts'
-import { addEvent, listEvents } from './events.ts'
+import { addEvent, pageOfEvents } from './events.ts'
 import { addHost, findHosts } from './hosts.ts'
 import { startMariadb, type TestServer } from './mariadb-testing.ts'
 import { openDatabase } from './open.ts'
@@ -113,7 +113,7 @@ describe.runIf(databaseKinds.includes('mariadb'))('MariaDB', () => {
     expect((await asked).length).toBe(1)
     await changed
     expect(tries).toBe(2)
-    expect((await listEvents(db, { limit: 10 })).map(({ text }) => text)).toEqual(['once', 'twice'])
+    expect((await pageOfEvents(db, {}, { limit: 10 })).rows.map(({ text }) => text)).toEqual(['once', 'twice'])
   }, 120_000)
 
   test('a change whose answer is lost is not made again, and its caller is told', async () => {

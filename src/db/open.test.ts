@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { approveDisk, approvedDisksOf } from './approved-disks.ts'
 import { bootByMac } from './boot.ts'
 import { addRollout, findDeployment, findRollout, newestDeployments, recordProgress } from './deployments.ts'
-import { addEvent, listEvents } from './events.ts'
+import { addEvent, pageOfEvents } from './events.ts'
 import { addHost, findHosts, interfacesOf } from './hosts.ts'
 import { findImage } from './images.ts'
 import { up as first } from './migrations/001-first.ts'
@@ -114,7 +114,7 @@ test('a database of the first release comes forward with all that is in it, and 
       contents: null,
     }
     expect(await findImage(db, { name: 'debian', version: '12' })).toMatchObject(kept)
-    expect((await listEvents(db, { limit: 10 })).map(({ text }) => text)).toEqual(['x'])
+    expect((await pageOfEvents(db, {}, { limit: 10 })).rows.map(({ text }) => text)).toEqual(['x'])
     expect(await listSites(db)).toEqual([
       { name: 'turin', hosts: 1, egress_bytes_per_second: null, ingress_bytes_per_second: null },
     ])
@@ -225,7 +225,7 @@ test('twelve hundred hosts are looked up like one', async () => {
     expect(await newestDeployments(db, [])).toEqual(new Map())
     // The newest, or the oldest, of all of them, not of each part of the list.
     const ids = async (newest: boolean) =>
-      (await listEvents(db, { hostIds: hostIds.toReversed(), newest, limit: 3 })).map(({ id }) => id)
+      (await pageOfEvents(db, { hostIds: hostIds.toReversed(), newest }, { limit: 3 })).rows.map(({ id }) => id)
     expect(await ids(false)).toEqual([1, 2, 3])
     expect(await ids(true)).toEqual([1198, 1199, 1200])
   } finally {

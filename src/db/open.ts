@@ -15,6 +15,7 @@ import { up as users } from './migrations/009-users.ts'
 import { up as rolloutPolicy } from './migrations/010-rollout-policy.ts'
 import { up as longTexts } from './migrations/011-long-texts.ts'
 import { up as proofs } from './migrations/012-proofs.ts'
+import { up as events } from './migrations/013-events.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
@@ -37,6 +38,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '010-rollout-policy': { up: rolloutPolicy },
   '011-long-texts': { up: longTexts },
   '012-proofs': { up: proofs },
+  '013-events': { up: events },
 }
 
 /** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */

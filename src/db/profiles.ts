@@ -2,6 +2,7 @@
 import { Failure } from '../model/failure.ts'
 import type { NetbootProfile } from '../model/profile.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 
 export type StoredProfile = NetbootProfile & { readonly changedAt: number }
 
@@ -33,8 +34,10 @@ export async function findProfile(db: Db, name: string, at = 'name'): Promise<St
   return profile
 }
 
-export async function listProfiles(db: Db): Promise<StoredProfile[]> {
-  return (await db.selectFrom('profiles').selectAll().orderBy('name').execute()).map(shape)
+export async function pageOfProfiles(db: Db, page: Page): Promise<Paged<StoredProfile>> {
+  const query = db.selectFrom('profiles').selectAll()
+  const { rows, nextCursor } = await readPage(query, [{ by: 'name', of: (row) => row.name }], page)
+  return { rows: rows.map(shape), nextCursor }
 }
 
 export async function removeProfile(db: Db, name: string): Promise<void> {

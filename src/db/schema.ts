@@ -5,6 +5,7 @@ import type { BootTarget } from '../model/boot.ts'
 import type { CaptureFinish, DeploymentKind } from '../model/capture.ts'
 import type { MemberStanding, RolloutState } from '../model/conduct.ts'
 import type { DeploymentState, DeploymentStep } from '../model/deployment.ts'
+import type { DiscoveredState } from '../model/discovery.ts'
 import type { EraseFinish, ErasingMethod } from '../model/erase.ts'
 import type { FailureCode } from '../model/failure.ts'
 import type { Loader } from '../model/host.ts'
@@ -37,6 +38,11 @@ export type Schema = {
   profiles: ProfileRow
   reboots: RebootRow
   proofs: ProofRow
+  once_calls: OnceCallRow
+  webhooks: WebhookRow
+  dead_deliveries: DeadDeliveryRow
+  discovered: DiscoveredRow
+  settings: SettingRow
   users: UserRow
   tokens: TokenRow
   audit: AuditRow
@@ -328,6 +334,65 @@ export type ProofRow = {
   public_key: string
 }
 
+/** A call with an idempotency key: what it was, and what it answered as soon as it has happened. */
+export type OnceCallRow = {
+  id: Generated<number>
+  caller: string
+  idempotency_key: string
+  operation: string
+  /** Of its input, by the key outside the database: an input can hold a password. */
+  input_mac: string
+  /** JSON; null while the call is under way, or since it died. */
+  answer: string | null
+  /** A random word of whoever runs the call, until `lease_until`. */
+  claim: string
+  lease_until: number
+  expires_at: number
+}
+
+/** Where events are sent. Its queue is the events themselves: `last_event_id` is the last one that it is done with. */
+export type WebhookRow = {
+  id: Generated<number>
+  name: string
+  url: string
+  sealed_secret: string
+  /** As JSON; empty for every kind. */
+  kinds: string
+  nodeset: string | null
+  is_enabled: number
+  last_event_id: number
+  /** In a row, since the last delivery that was taken. */
+  failures: number
+  /** What its last failed delivery met. */
+  said: string | null
+  due_at: number
+  lease_owner: string | null
+  lease_until: number
+}
+
+/** An event that a webhook was not told of in time. */
+export type DeadDeliveryRow = {
+  id: Generated<number>
+  webhook_id: number
+  event_id: number
+  died_at: number
+  said: string
+}
+
+/** A machine that asked for something and whose MAC address belongs to no host. */
+export type DiscoveredRow = {
+  id: Generated<number>
+  mac: string
+  state: DiscoveredState
+  first_seen_at: number
+  last_seen_at: number
+  sightings: number
+  source: string
+  said: string
+}
+
+/** What the administrator has set for the whole service. */
+export type SettingRow = { name: string; value: string }
 /** Somebody who may log in. */
 export type UserRow = {
   id: Generated<number>

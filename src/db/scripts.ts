@@ -5,6 +5,7 @@ import type { Selectable } from 'kysely'
 import { openStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { ScriptRow } from './schema.ts'
 
 export type Script = Selectable<ScriptRow>
@@ -54,6 +55,28 @@ export async function listScripts(db: Db, name?: string): Promise<Script[]> {
   if (name !== undefined) return await all.where('name', '=', name).execute()
   const rows = await all.execute()
   return rows.filter((row, index) => rows[index - 1]?.name !== row.name)
+}
+
+/** The versions of one script, the newest first; or each script in its newest version. */
+export async function pageOfScripts(db: Db, name: string | undefined, page: Page): Promise<Paged<Script>> {
+  const order = [
+    { by: 'scripts.name' as const, of: (script: Script) => script.name },
+    { by: 'scripts.version' as const, of: (script: Script) => script.version, descending: true },
+  ]
+  const all = db.selectFrom('scripts').selectAll('scripts')
+  if (name !== undefined) return await readPage(all.where('scripts.name', '=', name), order, page)
+  const newest = all.where((eb) =>
+    eb.not(
+      eb.exists(
+        eb
+          .selectFrom('scripts as newer')
+          .select('newer.id')
+          .whereRef('newer.name', '=', 'scripts.name')
+          .whereRef('newer.version', '>', 'scripts.version'),
+      ),
+    ),
+  )
+  return await readPage(newest, order, page)
 }
 
 export async function removeScripts(db: Db, ids: readonly number[]): Promise<void> {

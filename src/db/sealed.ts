@@ -4,7 +4,10 @@ import { activeStates } from '../model/deployment.ts'
 import type { Db } from './open.ts'
 
 /** The columns that hold what `Keyring.seal` made; each of these tables has an `id`. */
-const sealedColumns = [{ table: 'power_methods', column: 'sealed_password' }] as const
+const sealedColumns = [
+  { table: 'power_methods', column: 'sealed_password' },
+  { table: 'webhooks', column: 'sealed_secret' },
+] as const
 
 export type SealedSecret = {
   readonly id: number

@@ -4,6 +4,7 @@ import type { Selectable } from 'kysely'
 import { Failure } from '../model/failure.ts'
 import type { ImageReference } from '../model/image.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { SetupRow } from './schema.ts'
 
 export type StoredSetup = Selectable<SetupRow>
@@ -63,6 +64,37 @@ export async function setupById(db: Db, id: number): Promise<StoredSetup> {
   return await db.selectFrom('setups').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
 }
 
+/** Setups in every version, or in their newest only; all or those of one name. */
+export async function pageOfSetups(
+  db: Db,
+  { name, versions }: { readonly name?: string | undefined; readonly versions: boolean },
+  page: Page,
+): Promise<Paged<StoredSetup>> {
+  const query = db
+    .selectFrom('setups')
+    .selectAll('setups')
+    .where('setups.version', '>', 0)
+    .$if(name !== undefined, (setups) => setups.where('setups.name', '=', name ?? ''))
+    .$if(!versions, (setups) =>
+      setups.where((eb) =>
+        eb.not(
+          eb.exists(
+            eb
+              .selectFrom('setups as newer')
+              .select('newer.id')
+              .whereRef('newer.name', '=', 'setups.name')
+              .whereRef('newer.version', '>', 'setups.version'),
+          ),
+        ),
+      ),
+    )
+  const order = [
+    { by: 'setups.name' as const, of: (setup: StoredSetup) => setup.name },
+    { by: 'setups.version' as const, of: (setup: StoredSetup) => setup.version, descending: true },
+  ]
+  return await readPage(query, order, page)
+}
+
 /** Each setup in its newest version. */
 export async function listSetups(db: Db): Promise<StoredSetup[]> {
   const rows = await db
@@ -73,11 +105,4 @@ export async function listSetups(db: Db): Promise<StoredSetup[]> {
     .orderBy('version', 'desc')
     .execute()
   return rows.filter((row, index) => rows[index - 1]?.name !== row.name)
-}
-
-/** Every version of a setup, the newest first; of all setups when no name is given. */
-export async function setupVersions(db: Db, name: string | undefined): Promise<StoredSetup[]> {
-  const rows = db.selectFrom('setups').selectAll().where('version', '>', 0)
-  const all = rows.orderBy('name').orderBy('version', 'desc')
-  return await (name === undefined ? all : all.where('name', '=', name)).execute()
 }

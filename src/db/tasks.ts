@@ -2,6 +2,7 @@
 import type { Selectable } from 'kysely'
 import { Failure } from '../model/failure.ts'
 import type { Db } from './open.ts'
+import { type Page, type Paged, readPage } from './page.ts'
 import type { TaskRow } from './schema.ts'
 
 export type Task = Selectable<TaskRow>
@@ -20,6 +21,15 @@ export async function findTask(db: Db, id: number): Promise<Task> {
   const task = await db.selectFrom('tasks').selectAll().where('id', '=', id).executeTakeFirst()
   if (!task) throw new Failure('unknown-task', `there is no task ${id}`, { at: 'task' })
   return task
+}
+
+/** Tasks, newest first, all or those in a state. */
+export async function pageOfTasks(db: Db, state: Task['state'] | undefined, page: Page): Promise<Paged<Task>> {
+  const query = db
+    .selectFrom('tasks')
+    .selectAll()
+    .$if(state !== undefined, (tasks) => tasks.where('state', '=', state ?? 'running'))
+  return await readPage(query, [{ by: 'id', of: (task) => task.id, descending: true }], page)
 }
 
 export async function setTaskProgress(

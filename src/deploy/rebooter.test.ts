@@ -55,7 +55,14 @@ async function start(): Promise<void> {
 /** What the loader of a machine does when it boots. */
 async function asksForScript(name: string): Promise<void> {
   const folders = { loaders: '/nowhere', scout: '/nowhere', netboot: '/nowhere' }
-  const common = { httpBase: world.bootBase, stage2Sha256: '', imageKey: '', scoutArgs: [], onScript: () => {} }
+  const common = {
+    httpBase: world.bootBase,
+    stage2Sha256: '',
+    imageKey: '',
+    scoutArgs: [],
+    onScript: () => {},
+    onStranger: () => {},
+  }
   const resolve = bootResolver({ ...world, ...common, folders })
   await resolve({ via: 'tftp', path: scriptPathFor('grub', macOf(name)), peerAddress: '10.0.0.1' })
 }

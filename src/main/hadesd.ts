@@ -31,11 +31,14 @@ import { userAuthenticator } from '../operations/authenticate.ts'
 import { captureIntake } from '../operations/capture-intake.ts'
 import { startCaptureSweep } from '../operations/captures.ts'
 import { controlHandlers } from '../operations/control.ts'
+import { eventItems } from '../operations/events.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
+import { onceRunner } from '../operations/once.ts'
 import { powerHandlers } from '../operations/power.ts'
 import { keepProofIfProven } from '../operations/proof.ts'
 import { serviceHandlers } from '../operations/service.ts'
 import { version } from '../operations/version.ts'
+import { startWebhookSender } from '../operations/webhook-sender.ts'
 import type { World } from '../operations/world.ts'
 import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
@@ -74,6 +77,8 @@ export type UpOptions = {
   readonly scout: string
   /** A file with one line of authorized_keys for the scout's SSH. */
   readonly scoutKey: string | undefined
+  /** Webhooks may be on this machine itself. */
+  readonly localWebhooks: boolean | undefined
   readonly logLevel: string
 }
 
@@ -119,6 +124,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
         has: async (profile, file) => (await bootFile(folders, bootPathOf(profile, file))) !== undefined,
       },
       machineChecks: () => machineChecks({ ...options, ...folders, stage2Sha256 }),
+      allowsLocalWebhooks: options.localWebhooks,
       adminToken: folder.adminToken,
       attempts: newAttempts(),
       keepKeys: folder.keepKeys,
@@ -128,6 +134,8 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     await failInterruptedTasks(world)
     if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
     const power = powerHandlers(world)
+    const sender = startWebhookSender(world)
+    closing.add(() => sender.close())
     const sweep = startCaptureSweep(world)
     closing.add(() => sweep.close())
     // The boot services first: a port that is taken must fail before any machine is switched.
@@ -144,11 +152,15 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     const upkeep = startUpkeep(world, async () => {})
     closing.add(() => upkeep.close())
     const server = await servePorts({
-      ports: [served(controlPort, controlHandlers(world)), served(powerPort, power)],
+      ports: [
+        served(controlPort, controlHandlers(world), { streamEvents: eventItems(world) }),
+        served(powerPort, power),
+      ],
       listen: [{ socketPath: folder.socket }, { host: options.controlHost, port: options.controlPort }],
       authenticate: userAuthenticator(world),
       oversight: overseer(world),
       log,
+      runOnce: onceRunner(world),
       version,
     })
     closing.add(() => server.close())
@@ -200,6 +212,7 @@ async function serveMachines(
     imageKey: world.signingKey.publicKey,
     scoutArgs: await scoutArgs(options.scoutKey),
     onScript: recorder.script,
+    onStranger: recorder.stranger,
   })
   closing.add(() => recorder.settled())
   // One for HTTP and for the seeder: it caps what leaves, whoever asks.

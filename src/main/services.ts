@@ -31,6 +31,7 @@ export function addServices(program: Command): void {
     .option('--open-swarm', 'anyone who has the torrent of an image may join its swarm, not only hosts that fetch it')
     .option('--control-host <ip>', 'where the Control Port listens', '127.0.0.1')
     .option('--control-port <port>', 'and on which port', number, 7700)
+    .option('--local-webhooks', 'let webhooks be on this machine itself, by loopback and link-local addresses')
     .option('--confirm-above <count>', 'rollouts of more hosts than this must be confirmed', number, 20)
     .option('--library-quota <size>', 'what all images together may have, such as 500GB; no bound without', bytes)
     .addOption(folder('--loaders <folder>', 'the boot loaders', join('build', 'loaders')))

@@ -4,6 +4,10 @@
 export const loaders = ['auto', 'pxelinux', 'ipxe', 'grub'] as const
 export type Loader = (typeof loaders)[number]
 
+/** In which order hosts are listed; `place` is site, rack, name. */
+export const hostSorts = ['name', 'place', 'newest'] as const
+export type HostSort = (typeof hostSorts)[number]
+
 export const diskProperties = ['size', 'model', 'serial', 'wwn', 'path', 'transport', 'rotational'] as const
 export type DiskProperty = (typeof diskProperties)[number]
 

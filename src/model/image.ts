@@ -10,6 +10,10 @@ export const frameSizeBytes = 4 * 1024 * 1024
 export const imageKinds = ['disk', 'partition', 'tar'] as const
 export type ImageKind = (typeof imageKinds)[number]
 
+/** In which order images are listed. */
+export const imageSorts = ['name', 'newest', 'largest'] as const
+export type ImageSort = (typeof imageSorts)[number]
+
 /** The grain in which a file system's free space is left out, in bytes. */
 export const blockBytes = 4096
 

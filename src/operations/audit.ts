@@ -7,6 +7,7 @@ import { forgetExpired } from '../db/tokens.ts'
 import { expandNodeset, foldNodeset, NodesetError } from '../lib/nodeset.ts'
 import { Failure, type FailureCode } from '../model/failure.ts'
 import type { Role, Scope } from '../model/role.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { dateTime } from './views.ts'
 import type { World } from './world.ts'
 
@@ -69,10 +70,11 @@ export async function forgetOld({ db, now }: Pick<World, 'db' | 'now'>, keepDays
 
 export function auditHandlers({ db }: World): Pick<Handlers<typeof controlOperations>, 'listAudit'> {
   return {
-    async listAudit({ user, operation, before, limit }) {
-      const rows = await listAudit(db, { user, operation, before, limit: limit ?? 100 })
+    async listAudit({ user, operation, before, ...input }) {
+      const page = await listAudit(db, { user, operation, before }, pageOf(input))
       return {
-        entries: rows.map(({ id, at, role, ended_at, ...row }) => ({
+        ...nextOf(page),
+        entries: page.rows.map(({ id, at, role, ended_at, ...row }) => ({
           id,
           at: dateTime(at),
           user: row.user_name,

@@ -6,9 +6,11 @@ import type { Handlers } from '../contract/operation.ts'
 import { bootRecordsOf, hostsThatBoot, setBootTarget } from '../db/boot.ts'
 import { activeDeployments } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
+import { pageOfHosts } from '../db/host-list.ts'
 import type { Host } from '../db/hosts.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
-import { findProfile, listProfiles, putProfile, removeProfile, type StoredProfile } from '../db/profiles.ts'
+import { findProfile, pageOfProfiles, putProfile, removeProfile, type StoredProfile } from '../db/profiles.ts'
 import { addReboot } from '../db/reboots.ts'
 import { addTask } from '../db/tasks.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
@@ -16,7 +18,9 @@ import { type BootTarget, isSpent, partsOf, targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
 import { checkProfile, filesOf, type NetbootProfile } from '../model/profile.ts'
 import { refuseBusy } from './busy.ts'
-import { hostsOf } from './nodeset.ts'
+import { hostIdsOf, hostsOf } from './nodeset.ts'
+import { onceOf } from './once.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { dateTime, present, taskView } from './views.ts'
 import type { World } from './world.ts'
 
@@ -30,9 +34,9 @@ export async function refuseUnknownProfile(db: Db, target: BootTarget | undefine
 
 export function bootHandlers({ db, now, owner }: World): Some<'setBoot' | 'listBoot'> {
   return {
-    async setBoot({ nodeset, target, asDefault = false, once = false, reboot = false }) {
+    async setBoot({ nodeset, target, asDefault = false, once = false, reboot = false }, caller) {
       refuseContradiction(target, { asDefault, once })
-      const { hosts, task } = await db.transaction().execute(async (tx) => {
+      return await db.transaction().execute(async (tx) => {
         const at = now()
         const found = await hostsOf(tx, nodeset)
         refuseBusy(await activeDeployments(tx), found, 'are being deployed: cancel that first')
@@ -47,12 +51,14 @@ export function bootHandlers({ db, now, owner }: World): Some<'setBoot' | 'listB
           const text = `boots ${target} next${how}${task ? `; task ${task.id} switches it` : ''}`
           await addEvent(tx, { source: 'control', kind: 'boot-set', text, hostId: host.id }, at)
         }
-        return { hosts: found, task }
+        const answer = { records: await recordViews(tx, found, now()), ...(task ? { task: taskView(task) } : {}) }
+        await recordAnswer(tx, onceOf(caller), answer)
+        return answer
       })
-      return { records: await recordViews(db, hosts, now()), ...(task ? { task: taskView(task) } : {}) }
     },
-    async listBoot({ nodeset }) {
-      return { records: await recordViews(db, await hostsOf(db, nodeset), now()) }
+    async listBoot({ nodeset, target, ...input }) {
+      const page = await pageOfHosts(db, { ids: await hostIdsOf(db, nodeset), target }, 'name', pageOf(input))
+      return { records: await recordViews(db, page.rows, now()), ...nextOf(page) }
     },
   }
 }
@@ -118,8 +124,9 @@ export function profileHandlers({
     async getProfile({ name }) {
       return { profile: viewOf(await findProfile(db, name)) }
     },
-    async listProfiles() {
-      return { profiles: (await listProfiles(db)).map(viewOf) }
+    async listProfiles(input) {
+      const page = await pageOfProfiles(db, pageOf(input))
+      return { profiles: page.rows.map(viewOf), ...nextOf(page) }
     },
     async removeProfile({ name }) {
       await db.transaction().execute(async (tx) => {

@@ -3,11 +3,12 @@
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers, Input } from '../contract/operation.ts'
 import { setBootTarget } from '../db/boot.ts'
-import { addCapture, capturesUnderWay, captureUnderWay, findCapture, listCaptures } from '../db/captures.ts'
+import { addCapture, capturesUnderWay, captureUnderWay, findCapture, pageOfCaptures } from '../db/captures.ts'
 import { activeDeployments, findDeployment } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import { findHosts, interfacesOf, powerMethodsOf } from '../db/hosts.ts'
 import { lookUpImage } from '../db/images.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
 import { runningTask } from '../db/tasks.ts'
 import { capturedDisks, removeCaptured } from '../image/captured-disk.ts'
@@ -17,6 +18,9 @@ import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference, type ImageReference, parseImageReference } from '../model/image.ts'
 import { cancelDeployments } from './cancel.ts'
 import { roomIn } from './images.ts'
+import { hostIdsOf } from './nodeset.ts'
+import { onceOf } from './once.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { captureView } from './views.ts'
 import type { World } from './world.ts'
 
@@ -26,23 +30,27 @@ export function captureHandlers(
   world: World,
 ): Pick<Handlers<typeof controlOperations>, 'startCapture' | 'getCapture' | 'listCaptures' | 'cancelCapture'> {
   const { db, library, now } = world
-  const viewOf = async (deployment: number) => {
-    const capture = await findCapture(db, deployment)
-    return captureView(capture, await findDeployment(db, deployment), now())
+  const viewOf = async (deployment: number, tx: Db = db) => {
+    const capture = await findCapture(tx, deployment)
+    return captureView(capture, await findDeployment(tx, deployment), now())
   }
   return {
-    async startCapture(order) {
+    async startCapture(order, caller) {
       await checkSpace(library.folder)
       await roomIn(library)
-      const deployment = await db.transaction().execute((tx) => startCapture(tx, order, now()))
+      const deployment = await db.transaction().execute(async (tx) => {
+        const started = await startCapture(tx, order, now())
+        await recordAnswer(tx, onceOf(caller), { capture: await viewOf(started, tx) })
+        return started
+      })
       return { capture: await viewOf(deployment) }
     },
     async getCapture({ deployment }) {
       return { capture: await viewOf(deployment) }
     },
-    async listCaptures({ limit }) {
-      const captures = await listCaptures(db, limit ?? 20)
-      return { captures: await Promise.all(captures.map((one) => viewOf(one.deployment_id))) }
+    async listCaptures({ nodeset, ...input }) {
+      const page = await pageOfCaptures(db, await hostIdsOf(db, nodeset), pageOf(input, 20))
+      return { captures: await Promise.all(page.rows.map((one) => viewOf(one.deployment_id))), ...nextOf(page) }
     },
     async cancelCapture({ deployment }, caller) {
       await db.transaction().execute(async (tx) => {

@@ -163,7 +163,7 @@ test('an image that cannot be read or is broken fails its task in words', async 
 })
 
 test('whoever waits for events gets them when they come', async () => {
-  const waiting = control.listEvents({ after: 0, waitSeconds: 20 }, admin)
+  const waiting = control.listEvents({ after: 0, waitMs: 20_000 }, admin)
   await addHosts('n1')
   expect((await waiting).events[0]?.kind).toBe('host-added')
 })

@@ -9,12 +9,14 @@ import { activeDeployments, findDeployment, moveDeployment, type NamedDeployment
 import { addErasure, type Erasure, findErasure, recordErasure } from '../db/erasures.ts'
 import { about, addEvent } from '../db/events.ts'
 import { type Host, interfacesOf, powerMethodsOf } from '../db/hosts.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { eraseMs } from '../model/erase.ts'
 import { Failure } from '../model/failure.ts'
 import { admit, stop } from './agent-session.ts'
 import { hostsOf, namesMeant } from './nodeset.ts'
+import { onceOf } from './once.ts'
 import { rolloutView } from './rollout-views.ts'
 import { deploymentView, present } from './views.ts'
 import type { World } from './world.ts'
@@ -25,6 +27,9 @@ export function eraseHandlers({
   db,
   now,
 }: World): Pick<Handlers<typeof controlOperations>, 'startErase' | 'getErasure'> {
+  const viewOf = async (id: number, tx: Db = db) => {
+    return { rollout: await rolloutView(tx, id, now()) }
+  }
   return {
     async startErase({ nodeset, max, confirm, includeProtected, ...order }, caller) {
       const rolloutId = await db.transaction().execute(async (tx) => {
@@ -34,9 +39,11 @@ export function eraseHandlers({
         const isForbidden = ({ name, protected_reason }: Host) => protected_reason !== null && !meant.has(name)
         refuse(hosts, isForbidden, 'host-protected', 'are protected')
         const by = `${caller.kind} from ${caller.address}`
-        return await startErase(tx, hosts, order, by, now())
+        const started = await startErase(tx, hosts, order, by, now())
+        await recordAnswer(tx, onceOf(caller), await viewOf(started, tx))
+        return started
       })
-      return { rollout: await rolloutView(db, rolloutId, now()) }
+      return await viewOf(rolloutId)
     },
     async getErasure({ deployment }) {
       return { erasure: erasureView(await findErasure(db, deployment), await findDeployment(db, deployment), now()) }

@@ -1,9 +1,11 @@
 // Publishing an image: a task in the background, because it takes minutes; and withdrawing one.
 import { stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
+import type { OnceClaim } from '../contract/operation.ts'
 import { captureUnderWay } from '../db/captures.ts'
 import { addEvent } from '../db/events.ts'
 import { addImage, findImage, lookUpImage, neededDigests, removeImage, usersOfImage } from '../db/images.ts'
+import { recordAnswer } from '../db/once.ts'
 import {
   addTask,
   endTask,
@@ -25,7 +27,7 @@ import {
 import { Failure } from '../model/failure.ts'
 import { formatImageReference, type ImageKind, type ImageReference, kindOf } from '../model/image.ts'
 import { signDigest } from '../model/image-signature.ts'
-import { failureReport } from './views.ts'
+import { failureReport, taskView } from './views.ts'
 import type { World } from './world.ts'
 
 /** How an image is taken in, and what is said of it. */
@@ -34,6 +36,8 @@ export type PublishOptions = {
   readonly devices?: boolean
   readonly owner?: string
   readonly description?: string
+  /** The claim of a call with an idempotency key. */
+  readonly once?: OnceClaim | undefined
 }
 
 /**
@@ -65,7 +69,9 @@ export async function publishImage(
     const capturing = await captureUnderWay(tx, reference)
     if (capturing !== undefined)
       throw new Failure('already-exists', `deployment ${capturing} is capturing ${name} now`, { at: 'reference' })
-    return await addTask(tx, { kind: 'publish-image', subject: name, owner }, now())
+    const added = await addTask(tx, { kind: 'publish-image', subject: name, owner }, now())
+    await recordAnswer(tx, how.once, { task: taskView(added) })
+    return added
   })
   // The task's row owns the outcome; nobody waits for the promise.
   void work(world, task, reference, path, how)

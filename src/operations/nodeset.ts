@@ -15,6 +15,12 @@ export async function hostsOf(db: Db, nodeset: string | undefined): Promise<Host
   }
 }
 
+/** The ids of the hosts of a nodeset; undefined, which filters nothing, for `*` and when none is given. */
+export async function hostIdsOf(db: Db, nodeset: string | undefined): Promise<number[] | undefined> {
+  if (nodeset === undefined || nodeset === '*') return undefined
+  return (await hostsOf(db, nodeset)).map((host) => host.id)
+}
+
 /** The names of protected hosts that are meant. Failure `bad-input` unless each of them is named. */
 export function namesMeant(nodeset: string | undefined): ReadonlySet<string> {
   if (nodeset === undefined) return new Set()

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Caller } from '../contract/operation.ts'
-import { listEvents } from '../db/events.ts'
+import { pageOfEvents } from '../db/events.ts'
 import { type IpmiSim, startIpmiSim } from '../power/ipmi-sim.ts'
 import { controlHandlers } from './control.ts'
 import { openTestWorld, type TestWorld } from './testing.ts'
@@ -32,12 +32,12 @@ const run = (nodeset?: string) => control.runPreflight(nodeset === undefined ? {
 
 test('a sound service has no failure, and its database is as it was', async () => {
   await addHost('n1')
-  const before = await listEvents(world.db, { limit: 100 })
+  const before = (await pageOfEvents(world.db, {}, { limit: 100 })).rows
   const { checks } = await run()
   expect(checks.filter(({ outcome }) => outcome === 'failure')).toEqual([])
   expect(checks.map(({ name }) => name)).toEqual(expect.arrayContaining(['database', 'clock', 'image library']))
   expect(checks.at(-1)).toMatchObject({ name: 'controllers', says: '1 of 1 answer' })
-  expect(await listEvents(world.db, { limit: 100 })).toEqual(before)
+  expect((await pageOfEvents(world.db, {}, { limit: 100 })).rows).toEqual(before)
 })
 
 test('a controller that refuses its password is a failure with its host and the words', async () => {

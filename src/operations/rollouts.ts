@@ -2,9 +2,10 @@
 // conductor's and the engine's; rollout-holds.ts has what people do to one that goes on.
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers, Input } from '../contract/operation.ts'
-import { addRollout, findDeployment, listRollouts } from '../db/deployments.ts'
+import { addRollout, findDeployment, findRollout, pageOfDeployments, pageOfRollouts } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import type { Host } from '../db/hosts.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
 import { armBootRecord } from '../db/rollouts.ts'
 import { keepScripts } from '../db/scripts.ts'
@@ -13,7 +14,9 @@ import { expandNodeset, foldNodeset, NodesetError } from '../lib/nodeset.ts'
 import { Failure } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import { beginsAtOnce } from '../model/rollout-policy.ts'
-import { hostsOf, namesMeant } from './nodeset.ts'
+import { hostIdsOf, hostsOf, namesMeant } from './nodeset.ts'
+import { onceOf } from './once.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { type Plan, type PlanOrder, planRollout, refuseImpossible, someOf } from './plan.ts'
 import { planView } from './plan-view.ts'
 import { rolloutView, rolloutViews } from './rollout-views.ts'
@@ -24,12 +27,16 @@ type Some<Names extends keyof typeof controlOperations> = Pick<Handlers<typeof c
 
 export function rolloutHandlers(
   world: World,
-): Some<'startRollout' | 'planRollout' | 'getRollout' | 'listRollouts' | 'getDeployment'> {
+): Some<'startRollout' | 'planRollout' | 'getRollout' | 'listRollouts' | 'getDeployment' | 'listDeployments'> {
   const { db, library, log, now } = world
-  const viewOf = async (id: number) => ({ rollout: await rolloutView(db, id, now()) })
+  const viewOf = async (id: number, tx: Db = db) => ({ rollout: await rolloutView(tx, id, now()) })
   return {
-    async startRollout(input) {
-      const { rolloutId, digests } = await db.transaction().execute((tx) => startRollout(world, tx, input))
+    async startRollout(input, caller) {
+      const { rolloutId, digests } = await db.transaction().execute(async (tx) => {
+        const started = await startRollout(world, tx, input)
+        await recordAnswer(tx, onceOf(caller), await viewOf(started.rolloutId, tx))
+        return started
+      })
       // An image of an older version gets its torrent while the machines boot; what is wrong with it, agents will be told.
       for (const digest of digests) {
         readForms(library, digest).catch((error: unknown) =>
@@ -48,11 +55,19 @@ export function rolloutHandlers(
     async getRollout({ rollout }) {
       return await viewOf(rollout)
     },
-    async listRollouts({ limit }) {
-      return { rollouts: await rolloutViews(db, await listRollouts(db, limit ?? 20), now()) }
+    async listRollouts({ active, ...input }) {
+      const page = await pageOfRollouts(db, active, pageOf(input, 20))
+      return { rollouts: await rolloutViews(db, page.rows, now()), ...nextOf(page) }
     },
     async getDeployment({ deployment }) {
       return { deployment: deploymentView(await findDeployment(db, deployment), now()) }
+    },
+    async listDeployments({ rollout, nodeset, state, ...input }) {
+      if (rollout !== undefined) await findRollout(db, rollout)
+      const hostIds = await hostIdsOf(db, nodeset)
+      const page = await pageOfDeployments(db, { rollout, hostIds, state }, pageOf(input))
+      const at = now()
+      return { deployments: page.rows.map((row) => deploymentView(row, at)), ...nextOf(page) }
     },
   }
 }

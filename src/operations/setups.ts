@@ -3,9 +3,18 @@ import type { controlOperations } from '../contract/control.ts'
 import type { Handlers } from '../contract/operation.ts'
 import type { ScriptView } from '../contract/setup-types.ts'
 import { addEvent } from '../db/events.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
-import { findScript, hostsUsingScript, listScripts, putScript, removeScripts, type Script } from '../db/scripts.ts'
-import { findSetup, listSetups, putSetup, type StoredSetup, setupVersions } from '../db/setups.ts'
+import {
+  findScript,
+  hostsUsingScript,
+  listScripts,
+  pageOfScripts,
+  putScript,
+  removeScripts,
+  type Script,
+} from '../db/scripts.ts'
+import { findSetup, listSetups, pageOfSetups, putSetup, type StoredSetup } from '../db/setups.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { unifiedDiff } from '../lib/text-diff.ts'
 import { Failure } from '../model/failure.ts'
@@ -13,6 +22,8 @@ import { formatImageReference } from '../model/image.ts'
 import { imagesOf } from '../model/layout.ts'
 import { parseSetup, parseSetupWithLines } from '../model/setup.ts'
 import { diffSetups } from '../model/setup-diff.ts'
+import { onceOf } from './once.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { checkSetup } from './setup-check.ts'
 import { dateTime } from './views.ts'
 import type { World } from './world.ts'
@@ -21,12 +32,14 @@ type Names = 'putSetup' | 'validateSetup' | 'getSetup' | 'listSetups' | 'diffSet
 
 export function setupHandlers({ db, now }: World): Pick<Handlers<typeof controlOperations>, Names> {
   return {
-    async putSetup({ xml }) {
+    async putSetup({ xml }, caller) {
       const read = parseSetupWithLines(xml)
       const { name, layout } = read.setup
       const stored = await db.transaction().execute(async (tx) => {
         await checkSetup(tx, read)
-        return await putSetup(tx, { name, xml, images: imagesOf(layout) }, now())
+        const put = await putSetup(tx, { name, xml, images: imagesOf(layout) }, now())
+        await recordAnswer(tx, onceOf(caller), { setup: setupView(put) })
+        return put
       })
       return { setup: setupView(stored) }
     },
@@ -39,12 +52,10 @@ export function setupHandlers({ db, now }: World): Pick<Handlers<typeof controlO
       const stored = await findSetup(db, reference)
       return { setup: setupView(stored), xml: stored.xml }
     },
-    async listSetups({ name, versions }) {
-      if (name === undefined && versions !== true) return { setups: (await listSetups(db)).map(setupView) }
-      if (name !== undefined && versions !== true) return { setups: [setupView(await findSetup(db, name))] }
-      const found = await setupVersions(db, name)
-      if (found.length === 0 && name !== undefined) await findSetup(db, name)
-      return { setups: found.map(setupView) }
+    async listSetups({ name, versions = false, ...input }) {
+      if (name !== undefined) await findSetup(db, name)
+      const page = await pageOfSetups(db, { name, versions }, pageOf(input))
+      return { setups: page.rows.map(setupView), ...nextOf(page) }
     },
     async diffSetups({ from, to, xml, withText }) {
       if ((to === undefined) === (xml === undefined)) {
@@ -81,7 +92,7 @@ type ScriptNames = 'putScript' | 'getScript' | 'listScripts' | 'removeScript'
 
 export function scriptHandlers({ db, now }: World): Pick<Handlers<typeof controlOperations>, ScriptNames> {
   return {
-    async putScript({ name, text }) {
+    async putScript({ name, text }, caller) {
       const script = await db.transaction().execute(async (tx) => {
         const stored = await putScript(tx, name, text, now())
         await addEvent(
@@ -89,6 +100,7 @@ export function scriptHandlers({ db, now }: World): Pick<Handlers<typeof control
           { source: 'control', kind: 'script-put', text: `script ${name}:${stored.version} was stored` },
           now(),
         )
+        await recordAnswer(tx, onceOf(caller), { script: scriptView(stored) })
         return stored
       })
       return { script: scriptView(script) }
@@ -97,10 +109,10 @@ export function scriptHandlers({ db, now }: World): Pick<Handlers<typeof control
       const script = await findScript(db, reference)
       return { script: scriptView(script), text: script.text }
     },
-    async listScripts({ name }) {
-      const scripts = await listScripts(db, name)
-      if (scripts.length === 0 && name !== undefined) await findScript(db, name)
-      return { scripts: scripts.map(scriptView) }
+    async listScripts({ name, ...input }) {
+      if (name !== undefined) await findScript(db, name)
+      const page = await pageOfScripts(db, name, pageOf(input))
+      return { scripts: page.rows.map(scriptView), ...nextOf(page) }
     },
     async removeScript({ reference }) {
       await db.transaction().execute(async (tx) => {

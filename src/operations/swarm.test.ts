@@ -41,7 +41,10 @@ async function roll(count: number, policy: { engine?: 'swarm' | 'http'; egressBy
       admin,
     )
   }
-  const { rollout } = await control.startRollout({ nodeset: '*', setup: 'demo', confirm: String(count), ...policy }, admin)
+  const { rollout } = await control.startRollout(
+    { nodeset: '*', setup: 'demo', confirm: String(count), ...policy },
+    admin,
+  )
   const orders = []
   const redeploys = []
   for (const { id, host } of rollout.deployments) {
@@ -153,7 +156,9 @@ test('single blocks, which the origin alone gives, are offered to up to 64 hosts
   expect(orders[64]).toMatchObject({ engine: 'swarm' })
   expect(orders[64]).not.toHaveProperty('framesUrl')
   await control.cancelRollout({ rollout: rollout.id }, admin)
-  const { deployments } = (await control.startRollout({ nodeset: 'n[1-65]', setup: 'demo', confirm: '65', engine: 'http' }, admin)).rollout
+  const { deployments } = (
+    await control.startRollout({ nodeset: 'n[1-65]', setup: 'demo', confirm: '65', engine: 'http' }, admin)
+  ).rollout
   const [first] = deployments
   const token = await armDeployment(world, first?.id ?? 0, 'nonce-3')
   const agent = '33333333-3333-4333-8333-333333333333'

@@ -4,10 +4,12 @@ import type { Handlers } from '../contract/operation.ts'
 import { findRollout, imagesOfRollout, newestRollout } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import { hostNamesAt } from '../db/hosts.ts'
+import { slicePage } from '../db/page.ts'
 import { currentDeployments } from '../db/rollouts.ts'
 import { setupById } from '../db/setups.ts'
 import { listSites, setSiteLimits } from '../db/sites.ts'
 import { Failure } from '../model/failure.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { swarmView, withNames } from './swarm-view.ts'
 import { siteView } from './views.ts'
 import type { World } from './world.ts'
@@ -45,8 +47,9 @@ export function swarmHandlers({
       if (!site) throw new Error(`site ${name} was set and is not listed`)
       return { site: siteView(site) }
     },
-    async listSites() {
-      return { sites: (await listSites(db)).map(siteView) }
+    async listSites(input) {
+      const page = slicePage(await listSites(db), [{ of: (site) => site.name }], pageOf(input))
+      return { sites: page.rows.map(siteView), ...nextOf(page) }
     },
   }
 }

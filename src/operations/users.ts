@@ -2,6 +2,7 @@
 import type { controlOperations } from '../contract/control.ts'
 import type { Caller, Handlers, UserCaller } from '../contract/operation.ts'
 import type { TokenView, UserView } from '../contract/user-types.ts'
+import { slicePage } from '../db/page.ts'
 import { addToken, endLogins, listTokens, type OwnedToken, revokeToken, tokenById } from '../db/tokens.ts'
 import { addUser, changeUser, findUser, listUsers, removeUser, type User } from '../db/users.ts'
 import { expandNodeset } from '../lib/nodeset.ts'
@@ -10,6 +11,7 @@ import { Failure, invariant } from '../model/failure.ts'
 import { administrator, lowerRole, mayAct } from '../model/role.ts'
 import { digestOf, newWord } from './authenticate.ts'
 import { loginByPassword, userByPassword } from './logins.ts'
+import { nextOf, pageOf } from './paging.ts'
 import { dateTime, present } from './views.ts'
 import type { World } from './world.ts'
 
@@ -90,8 +92,9 @@ export function userHandlers(world: World): Some<'addUser' | 'changeUser' | 'rem
       await db.transaction().execute(async (tx) => removeUser(tx, (await findUser(tx, name)).id))
       return {}
     },
-    async listUsers() {
-      return { users: (await listUsers(db)).map(userView) }
+    async listUsers(input) {
+      const page = slicePage(await listUsers(db), [{ of: (user) => user.name }], pageOf(input))
+      return { users: page.rows.map(userView), ...nextOf(page) }
     },
   }
 }
@@ -134,16 +137,20 @@ export function tokenHandlers({ db, now }: World): Some<'createToken' | 'listTok
       invariant(token, 'a token that was just made is there')
       return { token: tokenView(token), secret: word.reveal() }
     },
-    async listTokens({ owner }, caller) {
+    async listTokens({ owner, ...input }, caller) {
       const { name, role } = userOf(caller)
+      const shown = (tokens: readonly OwnedToken[]) => {
+        const page = slicePage(tokens, [{ of: ({ id }) => id, descending: true }], pageOf(input))
+        return { tokens: page.rows.map(tokenView), ...nextOf(page) }
+      }
       if (owner === undefined && mayAct(role, 'admin')) {
-        return { tokens: (await listTokens(db, undefined, now())).map(tokenView) }
+        return shown(await listTokens(db, undefined, now()))
       }
       if (owner !== undefined && owner !== name && !mayAct(role, 'admin')) {
         throw new Failure('forbidden', "to see somebody else's tokens takes the role admin", { at: 'owner' })
       }
       const { user_id } = await ownerOf(owner ?? name)
-      return { tokens: (await listTokens(db, user_id, now())).map(tokenView) }
+      return shown(await listTokens(db, user_id, now()))
     },
     async revokeToken({ token: id }, caller) {
       const { name, role } = userOf(caller)

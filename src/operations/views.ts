@@ -137,7 +137,7 @@ export function taskView(task: Task, reboots?: readonly Reboot[]): TaskView {
     ...(task.total_bytes === null ? {} : { totalBytes: task.total_bytes }),
     ...(task.failure === null ? {} : { failure: JSON.parse(task.failure) as FailureReport }),
     ...(task.ended_at === null ? {} : { endedAt: dateTime(task.ended_at) }),
-    ...(reboots ? { reboots: reboots.map(rebootView) } : {}),
+    ...(reboots && reboots.length > 0 ? { reboots: reboots.map(rebootView) } : {}),
   }
 }
 

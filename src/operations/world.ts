@@ -29,6 +29,8 @@ export type World = {
   readonly bootFiles: BootFiles
   /** Looks at the machines' network and at what they boot, for the preflight. */
   readonly machineChecks: () => Promise<PreflightCheck[]>
+  /** Webhooks may be on this machine itself. */
+  readonly allowsLocalWebhooks?: boolean | undefined
   /** The administrator's word over TCP, of the data folder. */
   readonly adminToken: Secret
   readonly attempts: Attempts

@@ -1,6 +1,7 @@
 // What both faces of a port work with, and the bounds of everything a stranger can send.
 import type { FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
+import type { RunOnce } from '../contract/operation.ts'
 import type { Admission, Credentials } from './admit.ts'
 
 export type Limits = {
@@ -35,5 +36,8 @@ export const defaultLimits: Limits = {
 export type Face = Admission & {
   readonly log: Logger
   readonly limits: Limits
+  /** Aborts when the service ends. */
+  readonly closing: AbortSignal
+  readonly runOnce: RunOnce | undefined
   readonly credentialsOf: (request: FastifyRequest) => Credentials
 }

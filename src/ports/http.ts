@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import cookies from '@fastify/cookie'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
-import type { Port } from '../contract/operation.ts'
+import type { Port, RunOnce } from '../contract/operation.ts'
 import { restBase } from '../contract/rest-form.ts'
 import { plainAddress } from '../lib/plain-address.ts'
 import { sameSecret } from '../lib/seal.ts'
@@ -20,6 +20,7 @@ import type { Oversight } from './oversight.ts'
 import { addRestRoutes, failureOf, sendFailure } from './rest.ts'
 import { sessionOf } from './session-cookie.ts'
 import { addSoapRoute } from './soap.ts'
+import { addStreamRoutes } from './streams.ts'
 import { combinedWsdl, wsdlOf, xsdOf } from './wsdl.ts'
 
 /** Adds plain routes to the server, in a context of its own: hooks and parsers set here stay here. */
@@ -44,6 +45,8 @@ export async function servePorts(options: {
   readonly authenticate: Authenticate
   readonly oversight?: Oversight
   readonly log: Logger
+  /** Runs calls with an idempotency key; without it none is taken. */
+  readonly runOnce?: RunOnce
   readonly limits?: Partial<Limits>
   readonly routes?: readonly AddRoutes[]
   /** Of the program, for the descriptions. */
@@ -52,10 +55,13 @@ export async function servePorts(options: {
   const { ports, listen, authenticate, oversight, log, routes = [], version = '1' } = options
   const limits = { ...defaultLimits, ...options.limits }
   let listeners: Listeners | undefined
+  const closing = new AbortController()
   const face: Face = {
     log,
     limits,
     authenticate,
+    runOnce: options.runOnce,
+    closing: closing.signal,
     oversight,
     credentialsOf: (request) => credentialsOf(request, listeners?.isLocal(request.raw.socket) ?? false),
   }
@@ -73,6 +79,7 @@ export async function servePorts(options: {
     app.register(async (scope) => addDescriptions(scope, served.port, version))
     app.register(async (scope) => addSoapRoute(scope, served, face))
     app.register(async (scope) => addRestRoutes(scope, served, face))
+    app.register(async (scope) => addStreamRoutes(scope, served, face))
   }
   for (const add of routes) app.register(async (scope) => add(scope))
   await app.ready()
@@ -81,6 +88,7 @@ export async function servePorts(options: {
   return {
     addresses,
     close: async (graceMs = 2000) => {
+      closing.abort()
       await close(graceMs)
       await app.close()
     },

@@ -2,7 +2,7 @@
 // components, so that generated clients get types with names.
 import { failureBody } from '../contract/failure-body.ts'
 import { failureMeanings } from '../contract/failures.ts'
-import { commonFailures, type Operation, type Port } from '../contract/operation.ts'
+import { commonFailures, idempotencyKey, type Operation, type Port, type Stream } from '../contract/operation.ts'
 import { pathFields, restBase, takesQuery } from '../contract/rest-form.ts'
 import { isRequired, type Schema, schemaOf } from '../lib/schema.ts'
 import { type FailureCode, invariant } from '../model/failure.ts'
@@ -16,6 +16,9 @@ export function openapiOf(port: Port, base: string, version: string): Json {
   for (const [name, operation] of Object.entries(port.operations)) {
     const { method, path } = operation.rest
     paths[path] = { ...paths[path], [method.toLowerCase()]: describe(name, operation, components) }
+  }
+  for (const [name, stream] of Object.entries(port.streams ?? {})) {
+    paths[stream.path] = { get: describeStream(name, stream, components) }
   }
   return {
     openapi: '3.1.0',
@@ -42,6 +45,7 @@ function describe(name: string, operation: Operation, components: Components): J
   const parameters = (
     inPath.length > 0 || takesQuery(operation) ? [...inPath, ...(takesQuery(operation) ? rest : [])] : []
   ).map((field) => parameter(field, inPath.includes(field), input, components))
+  if (operation.once !== undefined) parameters.push(keyParameter)
   const body: Schema = {
     type: 'object',
     properties: Object.fromEntries(rest.map((field) => [field, input.properties?.[field] ?? {}])),
@@ -58,6 +62,43 @@ function describe(name: string, operation: Operation, components: Components): J
         }),
     responses: responses(operation, components),
   }
+}
+
+/** A stream: OpenAPI 3.1 has no word for what each event of it holds, so the schema of the whole is text. */
+function describeStream(name: string, { summary, input, item }: Stream, components: Components): Json {
+  const schema = schemaOf(input)
+  const fields = Object.keys(schema.properties ?? {})
+  const title = schemaOf(item).title ?? 'the item'
+  reference(schemaOf(item), components)
+  return {
+    operationId: name,
+    summary,
+    parameters: [
+      ...fields.map((field) => parameter(field, false, schema, components)),
+      {
+        name: 'Last-Event-ID',
+        in: 'header',
+        required: false,
+        description: 'The `id` of the last event already seen',
+        schema: { type: 'integer', minimum: 0 },
+      },
+    ],
+    responses: {
+      200: {
+        description: `Server-sent events: \`id\` is a growing number, \`data\` is ${title} as JSON. \`event: end\` says that the service ends`,
+        content: { 'text/event-stream': { schema: { type: 'string' } } },
+      },
+      default: { description: 'A failure', content: json(reference(schemaOf(failureBody), components)) },
+    },
+  }
+}
+
+const keyParameter: Json = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: false,
+  description: `Called again with the same key and input, it answers again and does nothing. ${idempotencyKey.description}`,
+  schema: { type: 'string', pattern: idempotencyKey.pattern },
 }
 
 function parameter(field: string, isInPath: boolean, input: Schema, components: Components): Json {

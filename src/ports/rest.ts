@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { toFailureBody } from '../contract/failure-body.ts'
 import { failureMeanings } from '../contract/failures.ts'
-import type { Caller } from '../contract/operation.ts'
+import { type Caller, idempotencyKey } from '../contract/operation.ts'
 import { fromRestForm, restBase } from '../contract/rest-form.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { admit } from './admit.ts'
@@ -29,6 +29,7 @@ export function addRestRoutes(app: FastifyInstance, served: ServedPort, face: Fa
   for (const [name, operation] of Object.entries(port.operations)) {
     app.route({
       method: operation.rest.method,
+      bodyLimit: Math.max(face.limits.bodyBytesMax, operation.bodyBytesMax ?? 0),
       url: restBase(port) + operation.rest.path.replace(/\{(\w+)\}/g, ':$1'),
       // Strangers are turned away before their body is read.
       onRequest: async (request) => {
@@ -41,12 +42,24 @@ export function addRestRoutes(app: FastifyInstance, served: ServedPort, face: Fa
         const path = request.params as Record<string, string>
         const query = new URL(request.raw.url ?? '/', 'http://localhost').searchParams
         const input = fromRestForm(operation, { path, query, body: request.body ?? undefined })
-        const { log, oversight } = face
-        const output = await call(served, name, input, caller, { log, oversight, requestId: request.id })
+        const { log, oversight, runOnce } = face
+        const context = { log, oversight, runOnce, requestId: request.id, key: keyOf(request) }
+        const output = await call(served, name, input, caller, context)
         return reply.type('application/json; charset=utf-8').send(JSON.stringify(output))
       },
     })
   }
+}
+
+/** The idempotency key of a request; the quotes of a structured field are not part of it. */
+export function keyOf(request: FastifyRequest): string | undefined {
+  const value = request.headers[idempotencyKey.header]
+  return value === undefined
+    ? undefined
+    : [value]
+        .flat()
+        .join(', ')
+        .replace(/^"(.*)"$/, '$1')
 }
 
 /** Answers with a failure as JSON. */
@@ -73,7 +86,7 @@ export function failureOf(error: unknown, request: FastifyRequest, face: Face): 
   // What a call throws has been told to the log; what fails before a call is the sender's.
   if (error instanceof Failure) return error
   if (statusCode === 413 || code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
-    return new Failure('too-large', `the body is longer than ${face.limits.bodyBytesMax} bytes`)
+    return new Failure('too-large', `the body is longer than this call may have`)
   }
   if (statusCode >= 400 && statusCode < 500) return new Failure('bad-input', `the request is not good HTTP: ${code}`)
   return knownFailure(error, { log: face.log, requestId: request.id }, { url: request.url })

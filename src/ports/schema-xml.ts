@@ -114,7 +114,7 @@ export function writeXsd(namespace: string, roots: readonly RootElement[]): Mark
   const elements = roots.map(({ name, schema }) => {
     const known = schema.title === undefined ? undefined : typeName(schema, named)
     return known === undefined
-      ? xml`<xs:element name="${name}">${complexType(schema, undefined, named)}</xs:element>`
+      ? xml`<xs:element name="${name}">${schema.type === 'object' ? complexType(schema, undefined, named) : simpleType(schema, undefined)}</xs:element>`
       : xml`<xs:element name="${name}" type="${known}"/>`
   })
   const types: Markup[] = []

@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { failureBody, toFailureBody } from '../contract/failure-body.ts'
 import { failureMeanings } from '../contract/failures.ts'
-import type { Port } from '../contract/operation.ts'
+import { idempotencyKey, type Port } from '../contract/operation.ts'
 import { schemaOf } from '../lib/schema.ts'
 import { type XmlElement, XmlError } from '../lib/xml.ts'
 import { Failure } from '../model/failure.ts'
@@ -18,7 +18,7 @@ import {
 import { admit } from './admit.ts'
 import { call, type ServedPort } from './dispatch.ts'
 import type { Face } from './face.ts'
-import { addHeaders, failureOf } from './rest.ts'
+import { addHeaders, failureOf, keyOf } from './rest.ts'
 import { decodeRoot, encodeRoot } from './schema-xml.ts'
 import { failureElement } from './wsdl.ts'
 
@@ -42,9 +42,14 @@ export function addSoapRoute(app: FastifyInstance, served: ServedPort, face: Fac
     return sendFault(reply, port, assumedVersion(request), failure, failureMeanings[failure.code].status)
   })
   app.post(`/${port.name}`, async (request, reply) => {
-    const { version, body } = readMessage(request, face)
+    const { version, body, headers } = readMessage(request, face, port)
     try {
-      return sendMessage(reply, version, 200, encodeEnvelope(version, await answer(served, body, request, face)))
+      return sendMessage(
+        reply,
+        version,
+        200,
+        encodeEnvelope(version, await answer(served, { body, headers }, request, face)),
+      )
     } catch (error) {
       const failure = failureOf(error, request, face)
       return sendFault(reply, port, version, failure, faultStatus(version, failure))
@@ -53,7 +58,9 @@ export function addSoapRoute(app: FastifyInstance, served: ServedPort, face: Fac
   app.setReplySerializer((payload) => payload as string)
 }
 
-async function answer(served: ServedPort, body: XmlElement, request: FastifyRequest, face: Face) {
+type Message = { readonly body: XmlElement; readonly headers: readonly XmlElement[] }
+
+async function answer(served: ServedPort, { body, headers }: Message, request: FastifyRequest, face: Face) {
   const { port } = served
   const operation = Object.hasOwn(port.operations, body.name) ? port.operations[body.name] : undefined
   if (operation === undefined || body.namespace !== port.namespace) {
@@ -66,12 +73,23 @@ async function answer(served: ServedPort, body: XmlElement, request: FastifyRequ
   const asked = { name: body.name, operation, requestId: request.id }
   const caller = await admit(asked, face.credentialsOf(request), face)
   const input = decodeRoot(schemaOf(operation.input), body)
-  const { log, oversight } = face
-  const output = await call(served, body.name, input, caller, { log, oversight, requestId: request.id })
+  const { log, oversight, runOnce } = face
+  const context = { log, oversight, runOnce, requestId: request.id, key: soapKeyOf(headers, request) }
+  const output = await call(served, body.name, input, caller, context)
   return encodeRoot(schemaOf(operation.output), `${body.name}Response`, port.namespace, output)
 }
 
-function readMessage(request: FastifyRequest, face: Face): { version: SoapVersion; body: XmlElement } {
+/** The idempotency key, from its header block or from the header of HTTP. */
+function soapKeyOf(headers: readonly XmlElement[], request: FastifyRequest): string | undefined {
+  const [block, another] = headers
+  const [inside, outside] = [block?.text.trim(), keyOf(request)]
+  if (another || (inside !== undefined && outside !== undefined && inside !== outside)) {
+    throw new Failure('bad-input', 'there are two idempotency keys', { at: 'idempotencyKey' })
+  }
+  return inside ?? outside
+}
+
+function readMessage(request: FastifyRequest, face: Face, port: Port): Message & { version: SoapVersion } {
   const [type = '', ...parameters] = (request.headers['content-type'] ?? '').toLowerCase().split(';')
   if (!['text/xml', 'application/soap+xml', 'application/xml'].includes(type.trim())) {
     throw new Failure('bad-input', 'a SOAP message has the content type text/xml (1.1) or application/soap+xml (1.2)')
@@ -81,7 +99,8 @@ function readMessage(request: FastifyRequest, face: Face): { version: SoapVersio
   const limits = { lengthMax: face.limits.bodyBytesMax, depthMax: face.limits.depthMax }
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(request.body as Buffer)
-    return decodeEnvelope(text, { assumed: assumedVersion(request), limits })
+    const understood = { namespace: port.namespace, name: idempotencyKey.block }
+    return decodeEnvelope(text, { assumed: assumedVersion(request), limits, understood })
   } catch (error) {
     if (error instanceof SoapError && error.kind !== 'sender') throw error
     if (error instanceof XmlError || error instanceof SoapError) throw new Failure('bad-input', error.message)

@@ -1,8 +1,8 @@
 // WSDL 1.1 of a port: document/literal wrapped, with a SOAP 1.1 and a SOAP 1.2 binding at the same address. And one
 // document over all ports. Each port keeps a namespace of its own, because generators merge the bindings of one.
 import { failureBody } from '../contract/failure-body.ts'
-import type { Port } from '../contract/operation.ts'
-import { schemaOf } from '../lib/schema.ts'
+import { idempotencyKey, type Port } from '../contract/operation.ts'
+import { type Schema, schemaOf } from '../lib/schema.ts'
 import { type Markup, xml } from '../lib/xml.ts'
 import { type RootElement, writeXsd } from './schema-xml.ts'
 
@@ -25,7 +25,15 @@ export function rootElements(port: Port): RootElement[] {
       { name: `${name}Response`, schema: schemaOf(operation.output) },
     ]),
     { name: failureElement, schema: schemaOf(failureBody) },
+    ...(takesKeys(port) ? [{ name: idempotencyKey.block, schema: keySchema }] : []),
   ]
+}
+
+/** An idempotency key as XML Schema has it: `!` to `~`, written so that every reader of patterns takes it. */
+const keySchema: Schema = { type: 'string', minLength: 1, maxLength: 190, description: idempotencyKey.description }
+
+function takesKeys(port: Port): boolean {
+  return Object.values(port.operations).some(({ once }) => once !== undefined)
 }
 
 /** The XML Schema of a port's messages as a document. */
@@ -46,7 +54,7 @@ export function wsdlOf(port: Port, address: string): string {
     xml`<wsdl:definitions name="${service}" targetNamespace="${port.namespace}" xmlns:tns="${port.namespace}" ${namespaces}>
 <wsdl:documentation>${port.summary}</wsdl:documentation>
 <wsdl:types>${writeXsd(port.namespace, rootElements(port))}</wsdl:types>
-${names.map(messages)}<wsdl:message name="${failureElement}"><wsdl:part name="${failureElement}" element="tns:${failureElement}"/></wsdl:message>
+${names.map(messages)}${takesKeys(port) ? keyMessage : undefined}<wsdl:message name="${failureElement}"><wsdl:part name="${failureElement}" element="tns:${failureElement}"/></wsdl:message>
 <wsdl:portType name="${service}">${names.map((name) => portTypeOperation(port, name))}</wsdl:portType>
 ${soapVersions.map(({ name }) => binding(port, name))}<wsdl:service name="${service}"><wsdl:documentation>${port.summary}</wsdl:documentation>${ports}</wsdl:service>
 </wsdl:definitions>
@@ -82,6 +90,9 @@ function serviceName({ name }: Port): string {
   return `${name.charAt(0).toUpperCase()}${name.slice(1)}Port`
 }
 
+const keyMessage = xml`<wsdl:message name="${idempotencyKey.block}"><wsdl:part name="${idempotencyKey.block}" element="tns:${idempotencyKey.block}"/></wsdl:message>
+`
+
 function messages(name: string): Markup {
   return xml`<wsdl:message name="${name}"><wsdl:part name="parameters" element="tns:${name}"/></wsdl:message>
 <wsdl:message name="${name}Response"><wsdl:part name="parameters" element="tns:${name}Response"/></wsdl:message>
@@ -95,9 +106,10 @@ function portTypeOperation(port: Port, name: string): Markup {
 
 function binding(port: Port, version: (typeof soapVersions)[number]['name']): Markup {
   const service = serviceName(port)
-  const operations = Object.keys(port.operations).map(
-    (name) => xml`
-<wsdl:operation name="${name}"><${version}:operation soapAction="${port.namespace}#${name}" style="document"/><wsdl:input><${version}:body use="literal"/></wsdl:input><wsdl:output><${version}:body use="literal"/></wsdl:output><wsdl:fault name="${failureElement}"><${version}:fault name="${failureElement}" use="literal"/></wsdl:fault></wsdl:operation>`,
+  const key = xml`<${version}:header message="tns:${idempotencyKey.block}" part="${idempotencyKey.block}" use="literal"/>`
+  const operations = Object.entries(port.operations).map(
+    ([name, { once }]) => xml`
+<wsdl:operation name="${name}"><${version}:operation soapAction="${port.namespace}#${name}" style="document"/><wsdl:input><${version}:body use="literal"/>${once && key}</wsdl:input><wsdl:output><${version}:body use="literal"/></wsdl:output><wsdl:fault name="${failureElement}"><${version}:fault name="${failureElement}" use="literal"/></wsdl:fault></wsdl:operation>`,
   )
   return xml`<wsdl:binding name="${service}${version}" type="tns:${service}"><${version}:binding style="document" transport="${transport}"/>${operations}</wsdl:binding>
 `

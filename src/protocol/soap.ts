@@ -34,13 +34,18 @@ export class SoapError extends Error {
 
 /**
  * Reads a message and returns the one element of its body. Throws XmlError when the text is not plain XML, SoapError when
- * it is no envelope, of another version, without exactly one body element, or has a header block that must be understood:
- * no header is known here. `assumed` is the version to answer in when the message does not say.
+ * it is no envelope, of another version, without exactly one body element, or has a header block that must be understood
+ * and is not `understood`; those that are come back as `headers`. `assumed` is the version to answer in when the message
+ * does not say.
  */
 export function decodeEnvelope(
   text: string,
-  options: { readonly assumed?: SoapVersion; readonly limits?: Partial<XmlLimits> } = {},
-): { version: SoapVersion; body: XmlElement } {
+  options: {
+    readonly assumed?: SoapVersion
+    readonly limits?: Partial<XmlLimits>
+    readonly understood?: QualifiedName
+  } = {},
+): { version: SoapVersion; body: XmlElement; headers: XmlElement[] } {
   const root = parseXml(text, options.limits)
   const version = versionOf(root, options.assumed ?? '1.1')
   const [first, second] = root.children
@@ -49,12 +54,18 @@ export function decodeEnvelope(
   if (body?.name !== 'Body' || body.namespace !== root.namespace) {
     throw new SoapError(version, 'sender', 'the envelope has no Body, or it does not stand where it must')
   }
-  if (header) refuseUnderstanding(version, header)
+  const isUnderstood = ({ namespace, name }: XmlElement): boolean =>
+    namespace === options.understood?.namespace && name === options.understood.name
+  const blocks = header?.children ?? []
+  refuseUnderstanding(
+    version,
+    blocks.filter((block) => !isUnderstood(block)),
+  )
   const [content, ...more] = body.children
   if (content === undefined || more.length > 0) {
     throw new SoapError(version, 'sender', `the body has ${body.children.length} elements, not one`)
   }
-  return { version, body: content }
+  return { version, body: content, headers: blocks.filter(isUnderstood) }
 }
 
 function versionOf(root: XmlElement, assumed: SoapVersion): SoapVersion {
@@ -75,9 +86,9 @@ const ourRoles: readonly (string | undefined)[] = [
   'http://www.w3.org/2003/05/soap-envelope/role/ultimateReceiver',
 ]
 
-function refuseUnderstanding(version: SoapVersion, header: XmlElement): void {
+function refuseUnderstanding(version: SoapVersion, others: readonly XmlElement[]): void {
   const namespace = soapNamespaces[version]
-  const blocks = header.children.filter((block) => {
+  const blocks = others.filter((block) => {
     const role = attributeOf(block, version === '1.1' ? 'actor' : 'role', namespace)
     const must = attributeOf(block, 'mustUnderstand', namespace)?.trim()
     return (must === '1' || must === 'true') && ourRoles.includes(role)
