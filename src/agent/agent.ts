@@ -107,8 +107,11 @@ export async function runAgent(agent: Agent, signal: AbortSignal): Promise<Outco
   try {
     if (capture) {
       const { arguments: given, reportLimits: limits } = agent
-      const url = given.service
-      await captureDisk({ work: capture, look, service, url, sessionKey, reporter, log, limits }, working)
+      const { service: url, pin: fingerprint } = given
+      await captureDisk(
+        { work: capture, look, service, url, trust: { fingerprint }, sessionKey, reporter, log, limits },
+        working,
+      )
       return { kind: 'finished', action: capture.finish }
     }
     if (erase) {

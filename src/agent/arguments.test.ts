@@ -11,6 +11,14 @@ test('the words of the kernel command line are read among all others', () => {
   expect(inspect(given)).not.toContain('abc')
 })
 
+test('a service that is called by TLS is known by its pin, and is not believed without one', () => {
+  const words = 'hades.service=https://10.77.0.1:7743 hades.host=n01 hades.token=t'
+  const pin = 'ab'.repeat(32)
+  expect(parseArguments(`${words} hades.pin=${pin}`)).toMatchObject({ pin, service: 'https://10.77.0.1:7743' })
+  expect(() => parseArguments(words)).toThrow(/hades.pin is missing/)
+  expect(() => parseArguments(`${words} hades.pin=abc`)).toThrow(/hades.pin is wrong/)
+})
+
 test('of a word given twice the last counts', () => {
   const words = 'hades.service=http://a:1 hades.token=t hades.host=n01 hades.host=n02'
   expect(parseArguments(words).host).toBe('n02')

@@ -1,5 +1,6 @@
 // What the loader's script told the agent through the kernel's command line. Only `hades.` words are ours; stage 1 of
 // the scout reads some of its own from the same place.
+import { plainFingerprint } from '../client/trust.ts'
 import { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
 
@@ -11,6 +12,8 @@ export type AgentArguments = {
   readonly token: Secret
   /** The public key that images must be signed by, base64; undefined when the script was of a service that signs none. */
   readonly key?: string | undefined
+  /** The fingerprint that the service's certificate, or its authority, must have; undefined over HTTP. */
+  readonly pin?: string | undefined
   /** Of the interface that the machine booted from, where the loader said which. */
   readonly mac?: string | undefined
   /** Of the stage 2 that stage 1 has checked and started. */
@@ -18,7 +21,7 @@ export type AgentArguments = {
 }
 
 /**
- * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=` and `hades.key=` where they are given, out of a kernel command
+ * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=`, `hades.key=` and `hades.pin=` where they are given, out of a kernel command
  * line; of a word given twice the last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
  */
 export function parseArguments(commandLine: string): AgentArguments {
@@ -38,12 +41,26 @@ export function parseArguments(commandLine: string): AgentArguments {
   }
   const mac = words.get('mac')
   const key = words.get('key')
+  const pin = words.has('pin')
+    ? take('pin', (value) => plainFingerprint(value) !== undefined, 'of a SHA-256')
+    : undefined
+  const service = take('service', isHttpUrl, 'http://ADDRESS:PORT')
+  if (service.startsWith('https:') && pin === undefined) {
+    throw new Failure(
+      'bad-input',
+      'hades.pin is missing from the kernel arguments: no service is believed without it',
+      {
+        at: 'hades.pin',
+      },
+    )
+  }
   const stage2Sha256 = words.get('stage2.sha256')
   return {
+    ...(pin === undefined ? {} : { pin }),
     ...(key === undefined ? {} : { key }),
     ...(stage2Sha256 !== undefined && /^[0-9a-f]{64}$/.test(stage2Sha256) ? { stage2Sha256 } : {}),
     ...(mac !== undefined && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) ? { mac: mac.toLowerCase() } : {}),
-    service: take('service', isHttpUrl, 'http://ADDRESS:PORT'),
+    service,
     host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),
     token: new Secret(take('token', (value) => value !== '', 'of a boot token')),
   }

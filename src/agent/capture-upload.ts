@@ -1,7 +1,9 @@
 // Brings the frames of a disk to the service, in order. Where to go on the service says each time, from its row; what it has
 // is compared with what the disk holds, so that no image is put together of two states of a disk.
-import { Agent, request } from 'node:http'
+import { type Agent, request } from 'node:http'
+import { request as tlsRequest } from 'node:https'
 import { setTimeout as delay } from 'node:timers/promises'
+import { agentFor, type Trust } from '../client/trust.ts'
 import { frameHeaders, framePath } from '../contract/capture-types.ts'
 import { failureBody, fromFailureBody } from '../contract/failure-body.ts'
 import { compressFrame, sha256Of } from '../image/frames.ts'
@@ -20,6 +22,8 @@ export type Upload = {
   readonly service: ServiceClient
   /** Base URL of the service. */
   readonly url: string
+  /** By what the service is known, when that is https. */
+  readonly trust?: Trust
   readonly sessionKey: Secret
   readonly deployment: number
   /** Frames read and compressed at once. */
@@ -44,7 +48,7 @@ const putMs = 120_000
  */
 export async function uploadDisk(upload: Upload, signal: AbortSignal): Promise<Uploaded> {
   const { source } = upload
-  const connection = new Agent({ keepAlive: true, maxSockets: 1 })
+  const connection = await agentFor(new URL(upload.url), upload.trust, { keepAlive: true, maxSockets: 1 })
   const disk = await openDisk(source.path, source.disk.sectorBytes, { readOnly: true })
   const reader: Reader = {
     sizeBytes: source.sizeBytes,
@@ -236,7 +240,7 @@ async function put(upload: Upload, agent: Agent, { frame, headers, body }: Step,
       'content-length': body?.length ?? 0,
     },
   }
-  const sent = request(url, options, (answer) => {
+  const sent = (url.protocol === 'https:' ? tlsRequest : request)(url, options, (answer) => {
     const chunks: Buffer[] = []
     answer.on('data', (chunk: Buffer) => {
       chunks.push(chunk)

@@ -1,6 +1,7 @@
 // A capture on the host: finds the disk, looks through the system on it, brings it to the service and waits until the image
 // is published. The disk is only ever read; repairs are made in a view of it that lives in memory.
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Trust } from '../client/trust.ts'
 import type { CaptureReport, CaptureWork } from '../contract/capture-types.ts'
 import type { Finding, Hygiene } from '../contract/types.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -23,6 +24,7 @@ export type Capturing = {
   readonly service: ServiceClient
   /** Base URL of the service, for the frames. */
   readonly url: string
+  readonly trust: Trust
   readonly sessionKey: Secret
   readonly reporter: Reporter
   readonly log: Log

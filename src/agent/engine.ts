@@ -5,6 +5,7 @@ import type { Secret } from '../lib/secret.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import type { PieceGeometry, TransferEngine } from '../model/swarm.ts'
+import { announceWord } from '../model/token.ts'
 import { parseTorrent, torrentBytesMax } from '../protocol/torrent.ts'
 import { startAria2 as startAria2Engine } from '../swarm/aria2.ts'
 import { joinSwarm } from '../swarm/swarm.ts'
@@ -68,7 +69,8 @@ const starts: Readonly<
 > = { swarm: startSwarm, aria2: startAria2 }
 
 async function startSwarm(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
-  const { order, manifest, log, sessionKey: token } = work
+  const { order, manifest, log } = work
+  const token = announceWord(work.sessionKey)
   const torrent = await fetchTorrent(work, signal)
   const spill = await openSpill(work, torrent.info.pieceBytes)
   try {
@@ -110,7 +112,8 @@ function wantedPieces({ manifest, isWanted = () => true }: EngineWork, geometry:
 }
 
 async function startAria2(work: EngineWork, signal: AbortSignal): Promise<FrameSource> {
-  const { order, manifest, log, sessionKey: token } = work
+  const { order, manifest, log } = work
+  const token = announceWord(work.sessionKey)
   if (manifest.frames.some((frame, number) => frame.class === 'data' && work.isWanted?.(number) === false)) {
     throw new Error('aria2 fetches an image whole: the frames that differ come by ranges from the origin')
   }

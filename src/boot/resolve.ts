@@ -40,6 +40,8 @@ export type ResolveOptions = {
   readonly stage2Sha256: string
   /** The Service Port's address for agents, as `http://10.77.0.1:7780`; the boot namespace is below `/boot`. */
   readonly httpBase: string
+  /** Where agents reach the Service Port when that is not `httpBase`, and the fingerprint that it must show there. */
+  readonly pinned?: { readonly url: string; readonly fingerprint: string } | undefined
   /** The public key that images are signed by, base64: the agent believes no other word on what may be written. */
   readonly imageKey: string
   /** More kernel arguments for the scout, such as `hades.ssh_key=...`. */
@@ -159,10 +161,11 @@ async function scriptFor(options: ResolveOptions, view: BootView, target: BootTa
   }
 }
 
-function scoutArguments({ httpBase, stage2Sha256, imageKey }: ResolveOptions, view: BootView): string[] {
+function scoutArguments({ httpBase, pinned, stage2Sha256, imageKey }: ResolveOptions, view: BootView): string[] {
   return [
     ...scoutKernelArgs,
-    `hades.service=${httpBase}`,
+    `hades.service=${pinned?.url ?? httpBase}`,
+    ...(pinned ? [`hades.pin=${pinned.fingerprint}`] : []),
     `hades.host=${view.host}`,
     `hades.mac=${view.mac}`,
     `hades.stage2=${httpBase}/boot/${scoutPrefix}stage2.squashfs`,

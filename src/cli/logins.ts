@@ -14,13 +14,15 @@ export function addLoginCommands(program: Command, open: OpenSession): void {
     .description('logs in to the service at --server, and keeps a token for the commands after it, for twelve hours')
     .action(async (name: string, _options, command: Command) => {
       const options = command.optsWithGlobals<GlobalOptions>()
-      const server = options.server ?? savedLogin()?.server
+      const saved = savedLogin()
+      const server = options.server ?? saved?.server
       if (server === undefined) {
         throw new Failure('bad-input', 'say where the service is; on its own machine no login is needed', {
           at: '--server',
         })
       }
-      const transport = serverTransport(server, options)
+      // Who has known the service before need not be told again by what.
+      const transport = serverTransport(server, saved?.server === server ? { ...saved, ...options } : options)
       const control = createClient(controlPort, transport)
       // Before somebody types a password: is it the service that is meant?
       if (server.startsWith('https:')) await control.getCertificate({})

@@ -1,7 +1,7 @@
 // Calls a port, typed from its contract: over HTTP or a unix socket by REST, or inside this process. What a call can throw
 // is a Failure in all three.
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
-import { request as httpsRequest, Agent as TlsAgent } from 'node:https'
+import { request as httpsRequest } from 'node:https'
 import { checkInput, checkOutput } from '../contract/check.ts'
 import { failureBody, fromFailureBody } from '../contract/failure-body.ts'
 import {
@@ -18,7 +18,7 @@ import { toRestForm } from '../contract/rest-form.ts'
 import { compileCheck } from '../lib/schema.ts'
 import type { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
-import { type Trust, tlsOptions } from './trust.ts'
+import { agentFor, type Trust } from './trust.ts'
 
 /** How a port is reached. */
 export type Transport =
@@ -57,16 +57,16 @@ export function createClient<Ops extends Operations>(
   })
 }
 
-/** Gives the agent that keeps the connections; for TLS once it is known which certificate to trust. */
+/** Gives the agent that keeps the connections; over TLS it is made at the first call, which looks at the certificate. */
 function connections(transport: Transport): () => Promise<Agent> {
+  const options = { keepAlive: true }
   if (transport.kind === 'unix' || !transport.baseUrl.startsWith('https:')) {
-    const agent = new Agent({ keepAlive: true })
+    const agent = new Agent(options)
     return async () => agent
   }
-  const { trust = {}, baseUrl } = transport
   let agent: Promise<Agent> | undefined
   return async () => {
-    agent ??= tlsOptions(trust, new URL(baseUrl)).then((options) => new TlsAgent({ keepAlive: true, ...options }))
+    agent ??= agentFor(new URL(transport.baseUrl), transport.trust, options)
     try {
       return await agent
     } catch (error) {
@@ -137,9 +137,18 @@ async function callOverHttp(call: HttpCall, input: unknown, options: CallOptions
     if (options.signal?.aborted) throw abortFailure(options.signal, `${name} at ${where}`)
     const what = deadline.aborted
       ? `did not answer ${name} within ${deadlineMs} ms`
-      : `cannot be reached for ${name}${codeOf(error)}`
+      : isStrange(error)
+        ? `shows a certificate that is not known here: compare what \`hades ca\` prints on its machine, and give --fingerprint`
+        : `cannot be reached for ${name}${codeOf(error)}`
     throw new Failure('service-unreachable', `${where} ${what}`, { cause: error })
   }
+}
+
+/** True when it is the certificate that is wrong: OpenSSL's codes of a chain that ends at nobody known. */
+function isStrange(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  const codes = ['SELF_SIGNED_CERT_IN_CHAIN', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE']
+  return typeof code === 'string' && codes.includes(code)
 }
 
 /** The system's own code, because the sentence of a refused connection can be empty. */

@@ -1,6 +1,8 @@
 // Which certificate a client takes for the service's: one that the system's authorities signed, one that a given authority
 // did, or one whose fingerprint was told, as `hades ca` prints it.
 import { X509Certificate } from 'node:crypto'
+import { Agent, type AgentOptions } from 'node:http'
+import { Agent as TlsAgent } from 'node:https'
 import { type ConnectionOptions, connect, type DetailedPeerCertificate } from 'node:tls'
 
 /** `ca` in PEM; `fingerprint` is SHA-256 of the service's certificate or of the authority it comes with. */
@@ -20,7 +22,7 @@ export function plainFingerprint(text: string): string | undefined {
  * What node:tls needs to know a service by this trust. With a fingerprint it asks the service for its certificates once, and
  * trusts the one that has the fingerprint, and no other. Throws when there is none, saying which there are.
  */
-export async function tlsOptions({ ca, fingerprint }: Trust, url: URL): Promise<ConnectionOptions> {
+async function tlsOptions({ ca, fingerprint }: Trust, url: URL): Promise<ConnectionOptions> {
   if (fingerprint === undefined) return ca === undefined ? {} : { ca }
   const wanted = plainFingerprint(fingerprint)
   const chain = await chainOf(url)
@@ -38,7 +40,13 @@ export async function tlsOptions({ ca, fingerprint }: Trust, url: URL): Promise<
   }
 }
 
-export function fingerprintOf(certificate: X509Certificate): string {
+/** What keeps the connections to a service, which is known by `trust` if it speaks TLS. */
+export async function agentFor(url: URL, trust: Trust = {}, options: AgentOptions = {}): Promise<Agent> {
+  if (url.protocol !== 'https:') return new Agent(options)
+  return new TlsAgent({ ...options, ...(await tlsOptions(trust, url)) })
+}
+
+function fingerprintOf(certificate: X509Certificate): string {
   return certificate.fingerprint256.replaceAll(':', '').toLowerCase()
 }
 

@@ -111,7 +111,6 @@ export const auditEntry = Type.Object(
   },
   { title: 'AuditEntry' },
 )
-export type AuditEntry = Static<typeof auditEntry>
 
 export const sealingKey = Type.Object(
   {

@@ -10,6 +10,8 @@ import { servicePort } from '../contract/service.ts'
 import { Secret } from '../lib/secret.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
+import type { TlsSource } from '../ports/listen.ts'
+import { openCertificates } from './certificates.ts'
 
 let folder: string
 let program: string
@@ -61,17 +63,17 @@ const work = {
 }
 
 /** Runs the bundled program against `service` with these words as the kernel's command line. */
-async function runAgentd(service: FakeService, words: (url: string) => string) {
+async function runAgentd(service: FakeService, words: (url: string) => string, tls?: TlsSource) {
   const ports = await servePorts({
     ports: [served(servicePort, service.handlers())],
-    listen: [{ host: '127.0.0.1', port: 0 }],
+    listen: [{ host: '127.0.0.1', port: 0, ...(tls ? { tls } : {}) }],
     authenticate: authenticateByToken(new Secret('the-admin-token')),
     log: pino({ level: 'silent' }),
   })
   const [address] = ports.addresses
   if (address === undefined || !('port' in address)) throw new Error('the service listens at no port')
   const file = join(folder, 'cmdline')
-  await writeFile(file, words(`http://127.0.0.1:${address.port}`))
+  await writeFile(file, words(`${tls ? 'https' : 'http'}://127.0.0.1:${address.port}`))
   try {
     return await execa(process.execPath, [program, '--arguments', file], { reject: false, timeout: 20_000 })
   } finally {
@@ -109,4 +111,21 @@ test('a command line without its words is an error that names the word', async (
   const result = await runAgentd(new FakeService(work), () => 'BOOT_IMAGE=/vmlinuz quiet')
   expect(result.stdout).toContain('hades.service is missing from the kernel arguments')
   expect(result.exitCode).toBe(1)
+})
+
+test('over TLS the agent gives its token to the service with the pinned certificate, and to no other', async () => {
+  const service = new FakeService(work)
+  service.instructions = { action: 'stop', reason: 'deployment 7 is cancelled', reportEveryMs: 1000 }
+  const options = { folder: join(folder, 'tls'), names: ['127.0.0.1'], now: Date.now }
+  const tls = await openCertificates(options)
+  const { fingerprint } = tls.view()
+  const words = (pin: string) => (url: string) =>
+    `hades.service=${url} hades.host=n01 hades.token=${service.bootToken} hades.pin=${pin}`
+  const result = await runAgentd(service, words(fingerprint), tls)
+  expect(result.stdout).toContain('deployment 7 is cancelled')
+  expect(service.calls).toHaveLength(1)
+  const other = await openCertificates({ ...options, folder: join(folder, 'other') })
+  const refused = await runAgentd(service, words(fingerprint), other)
+  expect(refused.stdout).toContain('no certificate with the fingerprint')
+  expect(service.calls).toHaveLength(1)
 })

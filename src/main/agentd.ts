@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   }
   const given = parseArguments(await readFile(values.arguments, 'utf8'))
   const connect: Parameters<typeof runAgent>[0]['connect'] = (token) =>
-    createClient(servicePort, { kind: 'http', baseUrl: given.service, token })
+    createClient(servicePort, { kind: 'http', baseUrl: given.service, token, trust: { fingerprint: given.pin } })
   const agent = {
     arguments: given,
     version: manifest.version,

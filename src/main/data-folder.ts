@@ -15,6 +15,8 @@ export type DataFolder = {
   /** The folders of netboot profiles. */
   readonly netboot: string
   readonly socket: string
+  /** The folder of the certificates. */
+  readonly tls: string
   readonly tokenFile: string
   readonly keyring: Keyring
   /** Puts these keys in place of those of the file that `keyring` came from; the file is whole at each moment. */
@@ -46,6 +48,7 @@ export async function openDataFolder(folder: string): Promise<DataFolder> {
     library: join(path, 'images'),
     netboot: join(path, 'netboot'),
     socket: join(path, 'control.sock'),
+    tls: join(path, 'tls'),
     tokenFile,
     keyring: new Keyring(current, ...replaced),
     keepKeys: async (kept) => {

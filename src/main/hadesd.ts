@@ -40,17 +40,22 @@ import { serviceHandlers } from '../operations/service.ts'
 import { version } from '../operations/version.ts'
 import { startWebhookSender } from '../operations/webhook-sender.ts'
 import type { World } from '../operations/world.ts'
+import { addAuthRoutes } from '../ports/auth-routes.ts'
 import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
 import { servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
+import { browserLogins, type OidcFlags } from './browser-logins.ts'
+import { type Certificates, serviceCertificates, speaksTls, type TlsOptions } from './certificates.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 import { databasePlace } from './database-option.ts'
 import { machineChecks } from './preflight.ts'
 import { swarmServices } from './swarm-services.ts'
 import { startUpkeep } from './upkeep.ts'
 
-export type UpOptions = {
+export type UpOptions = OwnOptions & OidcFlags & Omit<TlsOptions, 'controlHost' | 'address'>
+
+type OwnOptions = {
   readonly data: string
   readonly database?: string | undefined
   readonly databasePasswordFile?: string | undefined
@@ -103,6 +108,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
   const folder = await openDataFolder(options.data)
   const closing = new Closing()
   try {
+    const tls = await serviceCertificates(options, folder)
     const db = await openDatabase(databasePlace(options))
     closing.add(() => db.destroy())
     const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
@@ -128,7 +134,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
       adminToken: folder.adminToken,
       attempts: newAttempts(),
       keepKeys: folder.keepKeys,
-      certificate: () => undefined,
+      certificate: () => tls?.view(),
       services: servicesOf(options, folder),
     }
     await failInterruptedTasks(world)
@@ -140,7 +146,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     closing.add(() => sweep.close())
     // The boot services first: a port that is taken must fail before any machine is switched.
     if (options.address !== undefined && stage2Sha256 !== undefined) {
-      await serveMachines({ world, options, folders, stage2Sha256 }, options.address, closing)
+      await serveMachines({ world, options, folders, stage2Sha256, tls }, options.address, closing)
     }
     const powerClient = inProcess(powerPort, power)
     const engine = await startEngine({ ...world, power: powerClient, keepProof: (id) => keepProofIfProven(world, id) })
@@ -149,21 +155,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     closing.add(() => conductor.close())
     const rebooter = await startRebooter({ ...world, power: powerClient })
     closing.add(() => rebooter.close())
-    const upkeep = startUpkeep(world, async () => {})
-    closing.add(() => upkeep.close())
-    const server = await servePorts({
-      ports: [
-        served(controlPort, controlHandlers(world), { streamEvents: eventItems(world) }),
-        served(powerPort, power),
-      ],
-      listen: [{ socketPath: folder.socket }, { host: options.controlHost, port: options.controlPort }],
-      authenticate: userAuthenticator(world),
-      oversight: overseer(world),
-      log,
-      runOnce: onceRunner(world),
-      version,
-    })
-    closing.add(() => server.close())
+    await serveControl({ world, options, folder, tls, power }, closing)
     const text = `HaDeS ${version} was started`
     await addEvent(db, { source: 'service', kind: 'started', text }, world.now())
     log.info({ services: world.services, data: folder.path }, 'HaDeS is up')
@@ -174,9 +166,43 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
   }
 }
 
+type ControlParts = {
+  readonly world: World
+  readonly options: UpOptions
+  readonly folder: DataFolder
+  readonly tls: Certificates | undefined
+  readonly power: ReturnType<typeof powerHandlers>
+}
+
+/** The Control and Power Ports, for people and programs, and what keeps their users, keys and certificates in order. */
+async function serveControl({ world, options, folder, tls, power }: ControlParts, closing: Closing): Promise<void> {
+  const { log } = world
+  const logins = await browserLogins(world, options, controlUrl(options))
+  const upkeep = startUpkeep(world, async () => tls?.renew())
+  closing.add(() => upkeep.close())
+  const server = await servePorts({
+    ports: [served(controlPort, controlHandlers(world), { streamEvents: eventItems(world) }), served(powerPort, power)],
+    listen: [
+      { socketPath: folder.socket },
+      { host: options.controlHost, port: options.controlPort, ...(tls && speaksTls(options) ? { tls } : {}) },
+    ],
+    authenticate: userAuthenticator(world),
+    oversight: overseer(world),
+    routes: [(app, face) => addAuthRoutes(app, face, logins)],
+    log,
+    runOnce: onceRunner(world),
+    version,
+  })
+  closing.add(() => server.close())
+}
+
+function controlUrl(options: UpOptions): string {
+  return `${speaksTls(options) ? 'https' : 'http'}://${options.controlHost}:${options.controlPort}`
+}
+
 function servicesOf(options: UpOptions, folder: DataFolder): World['services'] {
   const { address, httpPort, tftpPort } = options
-  const control = `http://${options.controlHost}:${options.controlPort}, ${folder.socket}`
+  const control = `${controlUrl(options)}, ${folder.socket}`
   return [
     { name: 'control', listens: control },
     ...(address === undefined
@@ -196,11 +222,14 @@ async function serveMachines(
     options,
     folders,
     stage2Sha256,
-  }: { world: World; options: UpOptions; folders: BootFolders; stage2Sha256: string },
+    tls,
+  }: { world: World; options: UpOptions; folders: BootFolders; stage2Sha256: string; tls: Certificates | undefined },
   address: string,
   closing: Closing,
 ): Promise<void> {
   const { db, log, now, keyring, bootBase, library } = world
+  const { serviceTlsPort: port } = options
+  const tlsPort = port === undefined || !tls ? undefined : { host: address, port, tls }
   const recorder = bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost'))
   const resolveBoot = bootResolver({
     db,
@@ -209,6 +238,7 @@ async function serveMachines(
     folders,
     stage2Sha256,
     httpBase: bootBase,
+    pinned: tlsPort && { url: `https://${address}:${tlsPort.port}`, fingerprint: tlsPort.tls.view().fingerprint },
     imageKey: world.signingKey.publicKey,
     scoutArgs: await scoutArgs(options.scoutKey),
     onScript: recorder.script,
@@ -227,7 +257,7 @@ async function serveMachines(
   closing.add(() => swarm.close())
   const server = await servePorts({
     ports: [served(servicePort, serviceHandlers(world))],
-    listen: [{ host: address, port: options.httpPort }],
+    listen: [{ host: address, port: options.httpPort }, ...(tlsPort ? [tlsPort] : [])],
     authenticate: ({ token, address: peer }) =>
       token === undefined ? undefined : { kind: 'bearer', token, address: peer },
     log,

@@ -33,7 +33,22 @@ export function addServices(program: Command): void {
     .option('--control-port <port>', 'and on which port', number, 7700)
     .option('--local-webhooks', 'let webhooks be on this machine itself, by loopback and link-local addresses')
     .option('--confirm-above <count>', 'rollouts of more hosts than this must be confirmed', number, 20)
+    .option('--tls', 'HTTPS there, which is so in any case unless it is 127.0.0.1')
+    .option('--tls-cert <file>', "a certificate (PEM, with its chain) in place of one of the service's own authority")
+    .option('--tls-key <file>', 'its private key (PEM)')
+    .option('--tls-name <name...>', "more names and addresses for the service's own certificate")
     .option('--library-quota <size>', 'what all images together may have, such as 500GB; no bound without', bytes)
+    .option(
+      '--service-tls-port <port>',
+      'agents reach the Service Port there, by TLS, and know it by its fingerprint',
+      number,
+    )
+    .option('--public-url <url>', 'where browsers reach the Control Port, if not at its address')
+    .option('--oidc-issuer <url>', 'browsers may log in at this OpenID provider too')
+    .option('--oidc-client <id>', 'what this service is called there')
+    .option('--oidc-secret-file <file>', 'file with the secret of that')
+    .option('--oidc-claim <name>', 'the claim with the groups of a user', 'groups')
+    .option('--oidc-role <role=group...>', 'what a group may do here, such as admin=hades-admins')
     .addOption(folder('--loaders <folder>', 'the boot loaders', join('build', 'loaders')))
     .addOption(folder('--scout <folder>', 'the scout', join('build', 'scout', 'current')))
     .option('--scout-key <file>', 'a line of authorized_keys: lets its owner into the scout by SSH, port 2222')

@@ -1,8 +1,8 @@
 // Which words let an agent in. None of them is stored: each is derived from the service's key and from what the row says
 // now, so a token is good for one host and one attempt of one deployment, and dies with the state that armed it.
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { Keyring } from '../lib/seal.ts'
-import type { Secret } from '../lib/secret.ts'
+import { Secret } from '../lib/secret.ts'
 import type { DeploymentState } from './deployment.ts'
 
 /** The part of a deployment that tokens come from. `nonce` is what `newNonce` made for the attempt. */
@@ -36,4 +36,12 @@ export function sessionKey(
   return nonce === null || agent === null
     ? undefined
     : keyring.token(keyIdOf(nonce), 'session', String(id), nonce, agent)
+}
+
+/**
+ * What an agent shows to the tracker. Announces go in clear beside the images; who reads one can take this agent's place in
+ * its swarm, and nothing else: the session key cannot be told from it.
+ */
+export function announceWord(sessionKey: Secret): Secret {
+  return new Secret(createHash('sha256').update(`hades announce ${sessionKey.reveal()}`).digest('base64url'))
 }

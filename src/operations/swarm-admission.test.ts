@@ -4,8 +4,10 @@ import { addImage } from '../db/images.ts'
 import { readForms } from '../image/forms.ts'
 import { importImage } from '../image/import.ts'
 import { makeDisk, stream } from '../image/testing.ts'
+import { Secret } from '../lib/secret.ts'
 import { until } from '../lib/until.ts'
 import { pieceCount } from '../model/swarm.ts'
+import { announceWord } from '../model/token.ts'
 import { controlHandlers } from './control.ts'
 import { serviceHandlers } from './service.ts'
 import { type SwarmAdmission, swarmAdmission } from './swarm-admission.ts'
@@ -61,7 +63,8 @@ async function startAgent(host: string, setup: string): Promise<string> {
   const agent = '11111111-1111-4111-8111-111111111111'
   const input = { host, agent, agentVersion: '1', inventory: exampleInventory }
   const caller: Caller = { kind: 'bearer', token, address: '10.77.0.1' }
-  return (await serviceHandlers(world).registerHost(input, caller)).sessionKey
+  const { sessionKey } = await serviceHandlers(world).registerHost(input, caller)
+  return announceWord(new Secret(sessionKey)).reveal()
 }
 
 const reasonOf = (admission: SwarmAdmission) => (admission.kind === 'refused' ? admission.reason : admission.kind)

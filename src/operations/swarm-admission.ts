@@ -6,7 +6,7 @@ import { listImages } from '../db/images.ts'
 import { type FetchingHost, fetchingHostAt, fetchingHosts, rolloutBrings } from '../db/swarm-members.ts'
 import { readForms } from '../image/forms.ts'
 import { type PieceGeometry, pieceCount } from '../model/swarm.ts'
-import { sessionKey } from '../model/token.ts'
+import { announceWord, sessionKey } from '../model/token.ts'
 import type { World } from './world.ts'
 
 /** Who it is, and what image it asks for; `pieces` are of its torrent. */
@@ -92,7 +92,7 @@ class Refresh {
   }
 }
 
-/** The agents at work, by their session keys. */
+/** The agents at work, by the words that come from their session keys. */
 class Agents {
   readonly #world: Pick<World, 'db' | 'keyring'>
   readonly #refresh = new Refresh(() => this.#read())
@@ -118,7 +118,7 @@ class Agents {
       const { deploymentId: id, nonce, agent } = row
       const name = `${id} ${nonce} ${agent}`
       const secret = this.#keys.has(name) ? undefined : sessionKey(this.#world.keyring, { id, nonce, agent })
-      const key = this.#keys.get(name) ?? (secret && hash('sha256', secret.reveal()))
+      const key = this.#keys.get(name) ?? (secret && hash('sha256', announceWord(secret).reveal()))
       if (key === undefined) continue
       keys.set(name, key)
       byKey.set(key, row)

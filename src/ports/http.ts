@@ -24,7 +24,7 @@ import { addStreamRoutes } from './streams.ts'
 import { combinedWsdl, wsdlOf, xsdOf } from './wsdl.ts'
 
 /** Adds plain routes to the server, in a context of its own: hooks and parsers set here stay here. */
-export type AddRoutes = (app: FastifyInstance) => void | Promise<void>
+export type AddRoutes = (app: FastifyInstance, face: Face) => void | Promise<void>
 
 export type PortServer = {
   /** What each listener listens at, in the order given, with the ports that were taken. */
@@ -81,7 +81,7 @@ export async function servePorts(options: {
     app.register(async (scope) => addRestRoutes(scope, served, face))
     app.register(async (scope) => addStreamRoutes(scope, served, face))
   }
-  for (const add of routes) app.register(async (scope) => add(scope))
+  for (const add of routes) app.register(async (scope) => add(scope, face))
   await app.ready()
   listeners = await openListeners(listen, (request, response) => app.routing(request, response), limits)
   const { addresses, close } = listeners

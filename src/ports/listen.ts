@@ -1,14 +1,23 @@
 // Listeners: several addresses and unix sockets in front of one request handler, with bounds on what clients may take,
 // and an end that waits for what is under way.
 import { chmod, rm } from 'node:fs/promises'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../model/failure.ts'
 import type { Limits } from './face.ts'
 
-/** Port 0 takes a free one. A unix socket is made with mode 0600. */
-export type ListenAt = { readonly host: string; readonly port: number } | { readonly socketPath: string }
+/** In PEM; the certificate with those that lead to its authority. */
+export type TlsKeys = { readonly cert: string; readonly key: string }
+
+/** Where a listener has its certificate from, and is told that there is a new one. */
+export type TlsSource = { readonly keys: () => TlsKeys; readonly watch: (changed: () => void) => void }
+
+/** Port 0 takes a free one; with `tls` it speaks HTTPS and nothing else. A unix socket is made with mode 0600. */
+export type ListenAt =
+  | { readonly host: string; readonly port: number; readonly tls?: TlsSource }
+  | { readonly socketPath: string }
 
 export type Listeners = {
   /** What each listens at, in the order given, with the ports that were taken. */
@@ -33,7 +42,8 @@ export async function openListeners(
   }
   try {
     for (const at of listen) {
-      const server = createServer(
+      const server = serverAt(
+        at,
         {
           maxHeaderSize: limits.headerBytesMax,
           headersTimeout: limits.headersMs,
@@ -53,6 +63,15 @@ export async function openListeners(
     throw error
   }
   return { addresses, isLocal: (socket) => local.has(socket), close }
+}
+
+function serverAt(at: ListenAt, options: ServerOptions, handler: RequestListener): Server {
+  if (!('tls' in at) || at.tls === undefined) return createServer(options, handler)
+  const { keys, watch } = at.tls
+  const server = createTlsServer({ ...options, ...keys(), handshakeTimeout: options.headersTimeout }, handler)
+  // Connections that there are go on with the old one.
+  watch(() => server.setSecureContext(keys()))
+  return server
 }
 
 async function listenAt(server: Server, at: ListenAt): Promise<ListenAt> {

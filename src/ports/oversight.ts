@@ -28,17 +28,24 @@ export type Oversight = {
 
 type Asked = { readonly name: string; readonly operation: Operation; readonly requestId: string }
 
+type Given<T> = {
+  readonly input: unknown
+  readonly caller: Caller
+  /** Who a stranger has shown to be. */
+  readonly became?: (result: T) => { readonly name: string; readonly role: Role }
+}
+
 /** Does `work`, recorded if it changes anything, and only if the caller's scope allows it. */
 export async function overseen<T>(
   oversight: Oversight | undefined,
   asked: Asked,
-  { input, caller }: { readonly input: unknown; readonly caller: Caller },
+  { input, caller, became }: Given<T>,
   work: () => Promise<T>,
 ): Promise<T> {
   if (!oversight || !isChange(asked.operation)) return await work()
   const act = actOf(asked, caller, targetOf(asked.operation, input))
   // A stranger's call changes nothing before it has succeeded, and thousands of wrong ones shall not fill the audit.
-  if (caller.kind === 'stranger') return await recordedAfter(oversight, act, work)
+  if (caller.kind === 'stranger') return await recordedAfter(oversight, act, work, became)
   const end = await oversight.record(act)
   try {
     if (caller.kind === 'user' && caller.scope) await requireScope(oversight, caller.scope, asked, input)
@@ -51,10 +58,16 @@ export async function overseen<T>(
   }
 }
 
-async function recordedAfter<T>(oversight: Oversight, act: Act, work: () => Promise<T>): Promise<T> {
+async function recordedAfter<T>(
+  oversight: Oversight,
+  act: Act,
+  work: () => Promise<T>,
+  became: Given<T>['became'],
+): Promise<T> {
   try {
     const result = await work()
-    await (await oversight.record(act))('ok')
+    const { name: user = '', role } = became?.(result) ?? {}
+    await (await oversight.record({ ...act, user, role }))('ok')
     return result
   } catch (error) {
     const code = error instanceof Failure ? error.code : 'internal'
