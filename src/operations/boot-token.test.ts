@@ -42,6 +42,7 @@ async function scriptFor(mac: string): Promise<string> {
     pinned: { url: 'https://10.77.0.1:7743', fingerprint: 'ab'.repeat(32) },
     scoutArgs: [],
     onScript: () => {},
+    onStranger: () => {},
   })
   const content = await resolve({ via: 'tftp', path: `grub/${mac.replaceAll(':', '-')}`, peerAddress: '10.77.0.66' })
   return content?.kind === 'rendered' ? content.body : ''
