@@ -1,7 +1,7 @@
 import { appendFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Kysely } from 'kysely'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { defaultTransferPolicy } from '../model/transfer-policy.ts'
 import { backUp, restore } from './backup.ts'
 import { bootRecordsOf, setBootTarget } from './boot.ts'
@@ -13,6 +13,9 @@ import { addHost, findHosts } from './hosts.ts'
 import { connect, migrate, openDatabase, withMigrating } from './open.ts'
 import type { Schema } from './schema.ts'
 import { addTask, findTask } from './tasks.ts'
+
+// Statements cross to another process, which a busy machine makes long.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 })
 
 let both: BothDatabases
 let folders = 0

@@ -1,6 +1,6 @@
 // What a MariaDB, its network and its other clients do to a statement, with a real server that is killed, filled and locked.
 import { type Kysely, sql } from 'kysely'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { databaseKinds } from './both-testing.ts'
 import { isDuplicate } from './errors.ts'
 import { addEvent, pageOfEvents } from './events.ts'
@@ -9,6 +9,9 @@ import { startMariadb, type TestServer } from './mariadb-testing.ts'
 import { openDatabase } from './open.ts'
 import type { MariadbPlace } from './place.ts'
 import type { Schema } from './schema.ts'
+
+// Statements cross to another process, which a busy machine makes long.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 })
 
 const host = (name: string) =>
   ({ name, loader: 'auto', defaultTarget: 'local', interfaces: [], powerMethods: [] }) as const

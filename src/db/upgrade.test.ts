@@ -1,12 +1,15 @@
 // Every earlier schema, with a row in each of its tables, comes forward on either database.
 import { type Kysely, sql } from 'kysely'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { type BothDatabases, databaseKinds, startBoth } from './both-testing.ts'
 import { checkDatabase } from './check.ts'
 import { migrate, migrationNames, openDatabase, withMigrating } from './open.ts'
 import type { DatabasePlace } from './place.ts'
 import type { Schema } from './schema.ts'
 import { anyTables, foreignKeysOf, primaryKeyOf, tableNames } from './tables.ts'
+
+// Statements cross to another process, which a busy machine makes long.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 })
 
 let both: BothDatabases
 beforeAll(async () => {
