@@ -54,14 +54,7 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
   const data = ['--no-defaults', `--datadir=${join(folder, 'data')}`]
   let child: ChildProcess | undefined
 
-  const execute = async (sql: string): Promise<unknown> => {
-    const connection = await createConnection({ socketPath, user: 'root' })
-    try {
-      return (await connection.query(sql))[0]
-    } finally {
-      connection.destroy()
-    }
-  }
+  const execute = (sql: string): Promise<unknown> => administer(socketPath, sql)
   const kill = async (signal: NodeJS.Signals): Promise<void> => {
     if (!child || child.exitCode !== null || child.signalCode !== null) return
     const ended = once(child, 'exit')
@@ -121,5 +114,14 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
       await kill('SIGKILL')
       await rm(folder, { recursive: true, force: true })
     },
+  }
+}
+
+async function administer(socketPath: string, sql: string): Promise<unknown> {
+  const connection = await createConnection({ socketPath, user: 'root' })
+  try {
+    return (await connection.query(sql))[0]
+  } finally {
+    connection.destroy()
   }
 }
