@@ -112,6 +112,8 @@ test('a disk that takes no more in the middle ends the deployment, named with of
 
 test('a disk that may only be read ends the deployment before anything is written', async () => {
   await execa('blockdev', ['--setro', device])
+  // It would stay so, whatever file is attached next.
+  closers.push(() => execa('blockdev', ['--setrw', device]))
   const before = (await execa('sha256sum', [device])).stdout
   const { outcome, service } = await deploy()
   expect(outcome).toMatchObject({ kind: 'stays' })
