@@ -55,7 +55,6 @@ export const deadDelivery = Type.Object(
   { id, webhook: webhookName, event, diedAt: dateTime, said: Type.String({ maxLength: 4000 }) },
   { title: 'DeadDelivery' },
 )
-export type DeadDeliveryView = Static<typeof deadDelivery>
 
 export const eventOperations = {
   listEvents: operation({

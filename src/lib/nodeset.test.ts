@@ -43,3 +43,9 @@ test('whatever is folded unfolds to the same names', () => {
     }),
   )
 })
+
+test('a huge range is refused at once, also when it is taken away', () => {
+  for (const text of ['n[0-999999999]', 'n1,!n[0-999999999]', 'n[0-9][0-999999999]', '!n[0-99999][0-99999]']) {
+    expect(() => expandNodeset(text), text).toThrow(NodesetError)
+  }
+})

@@ -15,9 +15,13 @@ export class NodesetError extends Error {
  */
 export function expandNodeset(text: string): string[] {
   const names = new Set<string>()
+  let expanded = 0
   for (const term of splitTerms(text)) {
     const excluded = term.startsWith('!')
     for (const name of expandTerm(excluded ? term.slice(1) : term)) {
+      // Names that are taken away cost as much as those that stay.
+      expanded += 1
+      if (expanded > 2 * namesMax) throw new NodesetError(`\`${text}\` stands for too many names`)
       if (excluded) names.delete(name)
       else names.add(name)
       if (names.size > namesMax) throw new NodesetError(`\`${text}\` stands for more than ${namesMax} names`)
