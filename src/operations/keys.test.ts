@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { UserCaller } from '../contract/operation.ts'
 import { powerMethodsOf } from '../db/hosts.ts'
+import { sealedColumns } from '../db/sealed.ts'
 import { Keyring } from '../lib/seal.ts'
 import { newNonce, sessionKey } from '../model/token.ts'
 import { controlHandlers } from './control.ts'
@@ -87,6 +88,14 @@ test('when the new key cannot be kept, nothing is sealed with it', async () => {
   await expect(control.rotateKeys({}, admin)).rejects.toThrow('disk full')
   expect(world.keyring.ids).toEqual(before)
   expect(await passwords(world.keyring)).toHaveLength(3)
+})
+
+test('every column that holds sealed secrets is sealed anew', async () => {
+  const tables = await world.db.introspection.getTables()
+  const sealed = tables.flatMap(({ name, columns }) =>
+    columns.filter((column) => column.name.startsWith('sealed_')).map((column) => `${name}.${column.name}`),
+  )
+  expect(sealed.sort()).toEqual(sealedColumns.map(({ table, column }) => `${table}.${column}`))
 })
 
 test('of two rotations at once one is refused', async () => {
