@@ -4,7 +4,7 @@
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 bin := node_modules/.bin
 
-.PHONY: help setup build check test test-unit test-lab demo lab bench-swarm docs fmt clean
+.PHONY: help setup build check test test-unit test-lab demo lab bench-swarm deb docs fmt clean
 
 help:
 	@echo 'make demo      deploys a Debian image to two virtual machines, from power-on to its SSH banner (KEEP=1 leaves it running)'
@@ -12,6 +12,7 @@ help:
 	@echo 'make check     format, lint, import law, types, dead code'
 	@echo 'make test-unit tests beside the code     make test-lab  tests that boot machines'
 	@echo 'make lab       a lab of virtual machines from lab/demo.yaml'
+	@echo 'make deb       Debian packages in build/deb: the program, and the scout if it is built'
 	@echo 'make bench-swarm ARGS="--nodes 16"   measures how an image reaches N nodes (ARGS=--help)'
 
 setup: node_modules/.package-lock.json
@@ -50,6 +51,10 @@ lab: build
 # Quiet, because with --json its output is for programs.
 bench-swarm: setup
 	@$(bin)/node bench/swarm/bench.ts $(ARGS)
+
+# Without a network, once `setup` has been: what `make build` has made goes into a package of its own.
+deb: setup
+	$(bin)/node packaging/build.ts
 
 docs: setup
 	$(bin)/node tools/generate-docs.ts

@@ -15,6 +15,7 @@ import type { Inventory } from '../src/contract/types.ts'
 import { openDatabase } from '../src/db/open.ts'
 import { Secret } from '../src/lib/secret.ts'
 import { until } from '../src/lib/until.ts'
+import { readConfig } from '../src/main/config.ts'
 import { type Hadesd, startHadesd } from '../src/main/hadesd.ts'
 import type { Story } from '../src/model/explain/story.ts'
 import { readStory } from '../src/operations/explain.ts'
@@ -93,26 +94,17 @@ export class Site {
   }
 
   async start(): Promise<void> {
-    this.#hadesd = await startHadesd({
+    const flags = {
       data: join(this.folder, 'data'),
       address,
-      httpPort: 7780,
-      tftpPort: 69,
       dhcp: this.#options.dhcp ?? 'full',
-      router: undefined,
-      originRate: undefined,
-      seederPort: 6881,
-      openSwarm: false,
-      controlHost: '127.0.0.1',
-      controlPort: 7700,
-      libraryQuota: undefined,
-      confirmAbove: 100,
-      localWebhooks: undefined,
+      confirmAbove: '100',
       loaders: join(this.folder, 'loaders'),
       scout: join(this.folder, 'scout'),
-      scoutKey: undefined,
-      logLevel: 'error',
-    })
+      'log.level': 'error',
+    }
+    const { config } = await readConfig({ file: '/dev/null', env: {}, flags })
+    this.#hadesd = await startHadesd(config)
   }
 
   async stop(): Promise<void> {

@@ -1,5 +1,5 @@
 // Writes the reference pages that derive from the contract: docs/api.md and docs/failures.md, from the program: docs/cli.md,
-// and from the schema of setups and from examples/ the end of docs/setup.md. A test holds the pages against what would be written now.
+// from the schema of settings: docs/config.md, and from the schema of setups and from examples/ the end of docs/setup.md. A test holds the pages against what would be written now.
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,6 +11,9 @@ import { failureMeanings } from '../src/contract/failures.ts'
 import { commonFailures, type Port } from '../src/contract/operation.ts'
 import { powerPort } from '../src/contract/power.ts'
 import { servicePort } from '../src/contract/service.ts'
+import { defaultConfigFile } from '../src/main/config.ts'
+import { defaultOf } from '../src/main/config-cli.ts'
+import { settings } from '../src/main/config-schema.ts'
 import { addServices } from '../src/main/services.ts'
 import { exampleList, setupReference, templateReference } from './setup-reference.ts'
 
@@ -122,6 +125,33 @@ function commandName(command: Command): string {
   return command.parent ? `${commandName(command.parent)} ${command.name()}` : command.name()
 }
 
+function configPage(): string {
+  return [
+    generated,
+    '# The configuration',
+    '',
+    `Settings stand in a YAML file (\`${defaultConfigFile}\`, or the one that \`--config\` or \`HADES_CONFIG\` names), in the environment, or`,
+    'are flags of `hades up`. Flags go before the environment, the environment before the file, the file before the defaults. What is not',
+    'known is an error, with file, line and what was probably meant. Relative paths in the file are meant from its folder.',
+    '',
+    'Sizes are written `500GB` or `20GiB`, rates `100M` or `50MB/s`, times `90s`, `30min`, `12h`, `30d`. Secrets never stand in it: a setting',
+    'that ends in `File` names a file that holds one, and that none but its owner may read (mode 0600, or 0640 with the group of the service).',
+    '',
+    '    hades config check     # everything that is wrong, with its place',
+    '    hades config show      # what counts, and where each value comes from',
+    '    hades config example   # a file with every setting',
+    '',
+    '| setting | environment | flag | default | |',
+    '|---|---|---|---|---|',
+    ...settings.map((setting) => {
+      const { key, env, flag, schema } = setting
+      const words = schema.enum ? ` (${schema.enum.map((word) => `\`${word}\``).join(', ')})` : ''
+      return `| \`${key}\` | \`${env}\` | \`--${flag}\` | ${defaultOf(setting) ?? '-'} | ${schema.description}${words} |`
+    }),
+    '',
+  ].join('\n')
+}
+
 const behindThis =
   '<!-- What follows is written by tools/generate-docs.ts (make docs): edit src/model/setup-schema.ts. -->'
 
@@ -150,7 +180,13 @@ function setupPage(): string {
 
 /** The pages by file name. */
 export function pages(): Readonly<Record<string, string>> {
-  return { 'api.md': apiPage(), 'failures.md': failuresPage(), 'cli.md': cliPage(), 'setup.md': setupPage() }
+  return {
+    'api.md': apiPage(),
+    'failures.md': failuresPage(),
+    'cli.md': cliPage(),
+    'config.md': configPage(),
+    'setup.md': setupPage(),
+  }
 }
 
 /** Names of the pages in docs/ that are not what they would be if written now. */

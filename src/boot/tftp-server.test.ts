@@ -385,3 +385,25 @@ test('a port that is taken is refused at start', async () => {
   const options = { address: '127.0.0.1', port: server.port, resolve: async () => undefined, onEvent: () => {} }
   await expect(startTftpServer(options)).rejects.toThrow(/EADDRINUSE/)
 })
+
+test('a server that drains lets a transfer end and begins no other', async () => {
+  const { server, events, client } = await serve()
+  const one = await client()
+  one.ask('vmlinuz', { blksize: 65_464 })
+  const { from } = await one.expect('option-ack')
+  const drained = server.drain(5000)
+  const other = await client()
+  other.ask('vmlinuz')
+  for (let block = 0; ; block += 1) {
+    one.send({ op: 'ack', block }, from.port)
+    const { packet } = await one.expect('data')
+    if (packet.data.length < 65_464) {
+      one.send({ op: 'ack', block: packet.block }, from.port)
+      break
+    }
+  }
+  await drained
+  await finished(events)
+  expect(events.map(({ kind }) => kind)).toEqual(['started', 'finished'])
+  expect(other.waiting).toEqual([])
+})

@@ -1,6 +1,7 @@
 // The TFTP server: hears requests on one socket, asks `resolve` what each machine gets, and starts a transfer for it.
 // Every request is told to `onEvent`. Read only: RFC 1350, 2347, 2348, 2349, 7440 as far as they send files.
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { BootContent, ResolveBoot } from '../model/boot.ts'
 import { causeChain } from '../model/failure.ts'
 import {
@@ -144,6 +145,7 @@ export class TftpServer {
   /** Work under way that `close` waits for. */
   readonly #serving = new Set<Promise<void>>()
   #isClosed = false
+  #isDraining = false
 
   constructor(socket: Socket, options: TftpServerOptions) {
     this.#socket = socket
@@ -153,6 +155,13 @@ export class TftpServer {
     socket.on('message', (datagram, from) => this.#received(datagram, from))
     // One datagram that could not be received or answered is that client's loss; it asks again.
     socket.on('error', () => {})
+  }
+
+  /** Begins no more transfers, and resolves when those under way have ended, or after `graceMs`. */
+  async drain(graceMs: number): Promise<void> {
+    this.#isDraining = true
+    const end = performance.now() + graceMs
+    while (this.#admissions.size > 0 && performance.now() < end) await delay(20)
   }
 
   /** Stops hearing, tells the clients of open transfers, and resolves when every socket and file is closed. */
@@ -186,6 +195,8 @@ export class TftpServer {
     const key = `${peer.address}:${peer.port}`
     const earlier = this.#admissions.get(key)
     if (this.#isCopy(key, earlier, datagram)) return
+    // No answer: firmware asks again, and the next process hears it.
+    if (this.#isDraining) return
     if (earlier !== undefined) void this.#cancel(earlier, 'superseded')
 
     const count = this.#countByAddress.get(peer.address) ?? 0

@@ -16,6 +16,7 @@ import { up as rolloutPolicy } from './migrations/010-rollout-policy.ts'
 import { up as longTexts } from './migrations/011-long-texts.ts'
 import { up as proofs } from './migrations/012-proofs.ts'
 import { up as events } from './migrations/013-events.ts'
+import { up as operation } from './migrations/015-operation.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
@@ -39,6 +40,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '011-long-texts': { up: longTexts },
   '012-proofs': { up: proofs },
   '013-events': { up: events },
+  '015-operation': { up: operation },
 }
 
 /** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */

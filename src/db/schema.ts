@@ -46,6 +46,7 @@ export type Schema = {
   users: UserRow
   tokens: TokenRow
   audit: AuditRow
+  leases: LeaseRow
 }
 
 export type HostRow = {
@@ -442,3 +443,6 @@ export type AuditRow = {
   ended_at: number | null
   request: string
 }
+
+/** Who of several services does this, and until when nobody else may. */
+export type LeaseRow = { name: string; owner: string; until: number }

@@ -22,7 +22,7 @@ export type ConductorOptions = { readonly db: Kysely<Schema>; readonly log: Logg
 
 export type Conductor = {
   /** Ends the loop when the look that is under way is over. */
-  close(): Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** How often rollouts are looked at: a host that ends makes place for the next one within this time. */

@@ -30,6 +30,7 @@ import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Course } from '../model/setup.ts'
 import { newNonce } from '../model/token.ts'
 import { type Decision, type DeploymentFacts, decide } from './decide.ts'
+import { idle } from './idle.ts'
 import { tcpAnswers } from './probe.ts'
 
 export type EngineOptions = {
@@ -42,14 +43,19 @@ export type EngineOptions = {
   readonly owner: string
   /** Told of every deployment that has ended, to keep its proof; it does not throw. */
   readonly keepProof?: (deployment: number) => Promise<void>
+  /** Told of each look at the rows, also of those that could not look; it must not throw. */
+  readonly onRound?: (round: { readonly claimed: number; readonly ms: number; readonly failed: boolean }) => void
 }
 
 /** The options, with the setups that were read: a version of a setup never changes. */
 type Context = EngineOptions & { readonly setups: Map<number, Course> }
 
 export type Engine = {
-  /** Ends the loop; what is being asked of a controller is given up, and taken up again by the next process. */
-  close(): Promise<void>
+  /**
+   * Ends the loop and lets steps under way end within `graceMs` (0). What is then still being asked of a controller is given
+   * up, and taken up again by the next process.
+   */
+  readonly close: (graceMs?: number) => Promise<void>
 }
 
 /** How often the loop looks for rows that are due. */
@@ -69,16 +75,20 @@ const powerRetryMs = 10_000
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { db, log, now, owner } = options
   const context: Context = { ...options, setups: new Map() }
+  /** No more rows are claimed. */
+  const ending = new AbortController()
+  /** Steps under way are given up. */
   const stopping = new AbortController()
   const limit = pLimit(workersMax)
   const startedAt = now()
   await releaseClaimsOf(db, owner)
 
-  const round = async (): Promise<void> => {
+  const round = async (): Promise<number> => {
     const free = workersMax - limit.activeCount - limit.pendingCount
-    if (free <= 0) return
+    if (free <= 0) return 0
     const claimed = await claimDue(db, { owner, until: now() + leaseMs, limit: free }, now())
     for (const row of claimed) void limit(() => work(row))
+    return claimed.length
   }
   const work = async (row: NamedDeployment): Promise<void> => {
     let dueAt = now() + powerRetryMs
@@ -92,22 +102,27 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     })
   }
   const loop = async (): Promise<void> => {
-    while (!stopping.signal.aborted) {
+    while (!ending.signal.aborted) {
+      const began = performance.now()
+      const told = { claimed: 0, failed: false }
       try {
-        await round()
+        told.claimed = await round()
       } catch (error) {
+        told.failed = true
         log.error({ err: error }, 'the engine could not look for work')
       }
-      await delay(roundMs, undefined, { signal: stopping.signal }).catch(() => {})
+      options.onRound?.({ ...told, ms: performance.now() - began })
+      await delay(roundMs, undefined, { signal: ending.signal }).catch(() => {})
     }
   }
   const running = loop()
   return {
-    async close() {
-      stopping.abort(new Error('the service is stopping'))
+    async close(graceMs = 0) {
+      ending.abort()
       await running
-      await limit.map([], () => {})
-      while (limit.activeCount > 0) await delay(10)
+      await idle(limit, graceMs)
+      stopping.abort(new Error('the service is stopping'))
+      await idle(limit)
     },
   }
 }

@@ -24,6 +24,7 @@ import { endTask, runningTasks } from '../db/tasks.ts'
 import { needsNetwork } from '../model/boot.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { bootAskMs, decideReboot } from '../model/reboot.ts'
+import { idle } from './idle.ts'
 
 export type RebooterOptions = {
   readonly db: Kysely<Schema>
@@ -35,8 +36,8 @@ export type RebooterOptions = {
 }
 
 export type Rebooter = {
-  /** Ends the loop; what is being asked of a controller is given up, and taken up again by the next process. */
-  close(): Promise<void>
+  /** As the engine's. */
+  readonly close: (graceMs?: number) => Promise<void>
 }
 
 const roundMs = 250
@@ -50,6 +51,7 @@ const againMs = 10_000
 /** Starts the loop. */
 export async function startRebooter(options: RebooterOptions): Promise<Rebooter> {
   const { db, log, now, owner } = options
+  const ending = new AbortController()
   const stopping = new AbortController()
   const limit = pLimit(workersMax)
   await releaseRebootsOf(db, owner)
@@ -79,17 +81,19 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
     }
   }
   const loop = async (): Promise<void> => {
-    while (!stopping.signal.aborted) {
+    while (!ending.signal.aborted) {
       await round().catch((error: unknown) => log.error({ err: error }, 'the rebooter could not look for work'))
-      await delay(roundMs, undefined, { signal: stopping.signal }).catch(() => {})
+      await delay(roundMs, undefined, { signal: ending.signal }).catch(() => {})
     }
   }
   const running = loop()
   return {
-    async close() {
-      stopping.abort(new Error('the service is stopping'))
+    async close(graceMs = 0) {
+      ending.abort()
       await running
-      while (limit.activeCount > 0) await delay(10)
+      await idle(limit, graceMs)
+      stopping.abort(new Error('the service is stopping'))
+      await idle(limit)
     },
   }
 }

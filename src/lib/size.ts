@@ -1,4 +1,4 @@
-// Sizes and rates as people write them: 20GiB, 500 GB, 50MB/s, 100M.
+// Sizes, rates and times as people write them: 20GiB, 500 GB, 50MB/s, 100M, 30d.
 
 const units: Readonly<Record<string, number>> = {
   '': 1,
@@ -27,4 +27,13 @@ export function parseRate(text: string): number | undefined {
     Number(digits) * (units[['k', 'M', 'G', 'T'].includes(unit) ? `${unit}B` : unit] ?? Number.NaN),
   )
   return Number.isSafeInteger(bytes) ? bytes : undefined
+}
+
+const timeUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** Milliseconds of a time with its unit: 90s, 30min, 12h, 30d. Undefined when it is not one. */
+export function parseTime(text: string): number | undefined {
+  const [, digits, unit = ''] = /^(\d{1,12})\s*(ms|s|min|h|d)$/.exec(text.trim()) ?? []
+  const ms = Number(digits) * (timeUnits[unit] ?? Number.NaN)
+  return Number.isSafeInteger(ms) ? ms : undefined
 }

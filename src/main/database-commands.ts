@@ -10,9 +10,18 @@ import { openDatabase } from '../db/open.ts'
 import { nameOfPlace } from '../db/place.ts'
 import { openLibrary, storedImages } from '../image/library.ts'
 import { Failure } from '../model/failure.ts'
+import { readConfig } from './config.ts'
+import { sourcesOf } from './config-cli.ts'
 import { addDatabaseOptions, type DatabaseOptions, databasePlace } from './database-option.ts'
 
 type Options = GlobalOptions & DatabaseOptions
+
+/** The options of a command, with data folder and database as the configuration of the service says. */
+async function optionsOf<Given extends Options>(command: Command): Promise<Given> {
+  const { config } = await readConfig(sourcesOf(command))
+  const { data, database, databasePasswordFile } = config
+  return { ...command.optsWithGlobals<Given>(), data, database, databasePasswordFile }
+}
 
 /** Prints the JSON of a result, or its sentence. */
 function say({ output }: Options, result: object, text: string): void {
@@ -24,7 +33,7 @@ export function addDatabaseCommands(program: Command): void {
   addDatabaseOptions(
     db.command('migrate').description("brings the schema to this version's, as starting the service does"),
   ).action(async (_options, command: Command) => {
-    const options = command.optsWithGlobals<Options>()
+    const options = await optionsOf<Options>(command)
     const place = databasePlace(options)
     await (await openDatabase(place)).destroy()
     say(options, { migrated: true }, `${nameOfPlace(place)} has the schema of this version`)
@@ -35,7 +44,7 @@ export function addDatabaseCommands(program: Command): void {
       .argument('<folder>', 'a folder that is not there yet')
       .description('writes all rows of one moment to a new folder; the service may run meanwhile'),
   ).action(async (folder: string, _options, command: Command) => {
-    const options = command.optsWithGlobals<Options>()
+    const options = await optionsOf<Options>(command)
     const manifest = await backUp(databasePlace(options), resolve(folder), Date.now())
     const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
     say(options, manifest, `${rows} rows of ${manifest.tables.length} tables are in ${folder}`)
@@ -47,7 +56,7 @@ export function addDatabaseCommands(program: Command): void {
       .option('--replace', 'gives up what the database holds now')
       .description('puts a backup into an empty database, SQLite or MariaDB; stop every service on it first'),
   ).action(async (folder: string, _options, command: Command) => {
-    const options = command.optsWithGlobals<Options & { replace?: boolean }>()
+    const options = await optionsOf<Options & { replace?: boolean }>(command)
     await refuseRunning(options.data)
     const place = databasePlace(options)
     const done = await restore(place, resolve(folder), { replace: options.replace ?? false, now: Date.now() })
@@ -60,7 +69,7 @@ export function addDatabaseCommands(program: Command): void {
   addDatabaseOptions(
     db.command('check').description('schema, foreign keys, rows that point at nothing, images without files'),
   ).action(async (_options, command: Command) => {
-    const options = command.optsWithGlobals<Options>()
+    const options = await optionsOf<Options>(command)
     const problems = await findProblems(options)
     say(options, { problems }, problems.length === 0 ? 'nothing is wrong' : problems.join('\n'))
     if (problems.length > 0) process.exitCode = 1

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander'
 import { type DatabasePlace, parsePlace } from '../db/place.ts'
 import { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
+import { defaultConfigFile } from './config.ts'
 
 export type DatabaseOptions = {
   readonly data: string
@@ -16,6 +17,9 @@ export type DatabaseOptions = {
 /** Adds `--database` and `--database-password-file`. */
 export function addDatabaseOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option('--config <file>', `configuration file; ${defaultConfigFile} when it is there (env: HADES_CONFIG)`),
+    )
     .addOption(
       new Option(
         '--database <where>',

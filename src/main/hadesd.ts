@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { execa } from 'execa'
-import pino from 'pino'
 import { type DhcpServer, startDhcpServer } from '../boot/dhcp-server.ts'
 import { addBootRoutes } from '../boot/http-boot.ts'
 import { type BootRecorder, bootRecorder } from '../boot/record.ts'
@@ -10,6 +9,7 @@ import { type BootFolders, bootFile, bootResolver } from '../boot/resolve.ts'
 import { startTftpServer } from '../boot/tftp-server.ts'
 import { inProcess } from '../client/client.ts'
 import { controlPort } from '../contract/control.ts'
+import type { PortClient } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
 import { servicePort } from '../contract/service.ts'
 import { bootByMac } from '../db/boot.ts'
@@ -32,6 +32,7 @@ import { captureIntake } from '../operations/capture-intake.ts'
 import { startCaptureSweep } from '../operations/captures.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { eventItems } from '../operations/events.ts'
+import { startHousekeeping } from '../operations/housekeeping.ts'
 import { failInterruptedTasks } from '../operations/images.ts'
 import { onceRunner } from '../operations/once.ts'
 import { powerHandlers } from '../operations/power.ts'
@@ -45,80 +46,55 @@ import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
 import { servePorts } from '../ports/http.ts'
 import { addOriginRoutes } from '../swarm/origin-routes.ts'
-import { browserLogins, type OidcFlags } from './browser-logins.ts'
+import { browserLogins } from './browser-logins.ts'
 import { type Certificates, serviceCertificates, speaksTls, type TlsOptions } from './certificates.ts'
+import type { Config } from './config-schema.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 import { databasePlace } from './database-option.ts'
+import { openLog } from './log.ts'
+import { countedRecorder } from './metrics.ts'
+import { systemdNotifier } from './notify.ts'
 import { machineChecks } from './preflight.ts'
 import { swarmServices } from './swarm-services.ts'
 import { startUpkeep } from './upkeep.ts'
+import { startWatching, type Watching } from './watching.ts'
 
-export type UpOptions = OwnOptions & OidcFlags & Omit<TlsOptions, 'controlHost' | 'address'>
+/** Lets what is under way end within `graceMs` (0), then closes everything. */
+export type Hadesd = { readonly close: (graceMs?: number) => Promise<void> }
 
-type OwnOptions = {
-  readonly data: string
-  readonly database?: string | undefined
-  readonly databasePasswordFile?: string | undefined
-  /** Our address on the machines' network; without it no machine is served. */
-  readonly address: string | undefined
-  readonly httpPort: number
-  readonly tftpPort: number
-  readonly dhcp: 'full' | 'off'
-  readonly router: string | undefined
-  /** Bytes a second of image.zst that leave this process, at most. */
-  readonly originRate: number | undefined
-  /** Where stock BitTorrent clients find the images. */
-  readonly seederPort: number
-  /** Anyone who has the torrent of a published image may join its swarm. */
-  readonly openSwarm: boolean | undefined
-  /** Where the Control and Power Ports listen for TCP, beside the unix socket. */
-  readonly controlHost: string
-  readonly controlPort: number
-  /** Rollouts of more hosts than this must be confirmed. */
-  readonly confirmAbove: number
-  /** Bytes that all images together may have. */
-  readonly libraryQuota: number | undefined
-  readonly loaders: string
-  readonly scout: string
-  /** A file with one line of authorized_keys for the scout's SSH. */
-  readonly scoutKey: string | undefined
-  /** Webhooks may be on this machine itself. */
-  readonly localWebhooks: boolean | undefined
-  readonly logLevel: string
-}
-
-export type Hadesd = { readonly close: () => Promise<void> }
-
-/** What closes what was opened, the last first. */
+/** What closes what was opened, the last first; and before that, all at once, what lets work under way end. */
 class Closing {
   readonly #steps: (() => Promise<void>)[] = []
+  readonly #drains: ((graceMs: number) => Promise<void>)[] = []
 
-  add(step: () => Promise<void>): void {
+  add(step: () => Promise<void>, drain?: (graceMs: number) => Promise<void>): void {
     this.#steps.unshift(step)
+    if (drain) this.#drains.push(drain)
   }
 
-  async close(): Promise<void> {
+  async close(graceMs = 0): Promise<void> {
+    await Promise.all(this.#drains.splice(0).map((drain) => drain(graceMs)))
     for (const step of this.#steps.splice(0)) await step()
   }
 }
 
 /** Starts all services; prints where they listen. Throws Failure for what the operator can mend. */
-export async function startHadesd(options: UpOptions): Promise<Hadesd> {
-  const log = pino({ level: options.logLevel, redact: ['password', '*.password'] }, pino.destination(2))
+export async function startHadesd(options: Config): Promise<Hadesd> {
+  const log = openLog(options.log.level)
   const folder = await openDataFolder(options.data)
   const closing = new Closing()
   try {
-    const tls = await serviceCertificates(options, folder)
+    const tls = await serviceCertificates(tlsOptionsOf(options), folder)
     const db = await openDatabase(databasePlace(options))
     closing.add(() => db.destroy())
-    const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.httpPort}`
+    const bootBase = options.address === undefined ? '' : `http://${options.address}:${options.http.port}`
     const folders = { loaders: resolve(options.loaders), scout: resolve(options.scout), netboot: folder.netboot }
     const stage2Sha256 = options.address === undefined ? undefined : await stage2Sha256Of(folders.scout)
     const world: World = {
       db,
       keyring: folder.keyring,
       signingKey: folder.signingKey,
-      library: await openLibrary(folder.library, options.libraryQuota),
+      library: await openLibrary(folder.library, options.library.quota),
       log,
       now: Date.now,
       owner: folder.owner,
@@ -129,7 +105,7 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
         netboot: folder.netboot,
         has: async (profile, file) => (await bootFile(folders, bootPathOf(profile, file))) !== undefined,
       },
-      machineChecks: () => machineChecks({ ...options, ...folders, stage2Sha256 }),
+      machineChecks: () => machineChecks(machineSideOf(options, folders, stage2Sha256)),
       allowsLocalWebhooks: options.localWebhooks,
       adminToken: folder.adminToken,
       attempts: newAttempts(),
@@ -139,43 +115,73 @@ export async function startHadesd(options: UpOptions): Promise<Hadesd> {
     }
     await failInterruptedTasks(world)
     if (folder.isSigningKeyNew) await signImages(db, (digest) => signDigest(folder.signingKey, digest))
-    const power = powerHandlers(world)
+    const watching = await startWatching(world, options)
+    const { metrics, readiness } = watching
+    closing.add(
+      () => readiness.close(),
+      async () => readiness.stopping(),
+    )
+    const power = metrics.power(powerHandlers(world))
     const sender = startWebhookSender(world)
     closing.add(() => sender.close())
     const sweep = startCaptureSweep(world)
     closing.add(() => sweep.close())
+    const housekeeping = startHousekeeping(world, { retention: options.retention, onRemoved: metrics.removed })
+    closing.add(() => housekeeping.close())
     // The boot services first: a port that is taken must fail before any machine is switched.
     if (options.address !== undefined && stage2Sha256 !== undefined) {
-      await serveMachines({ world, options, folders, stage2Sha256, tls }, options.address, closing)
+      await serveMachines({ world, options, folders, watching, stage2Sha256, tls }, options.address, closing)
     }
     const powerClient = inProcess(powerPort, power)
-    const engine = await startEngine({ ...world, power: powerClient, keepProof: (id) => keepProofIfProven(world, id) })
-    closing.add(() => engine.close())
-    const conductor = startConductor(world)
-    closing.add(() => conductor.close())
-    const rebooter = await startRebooter({ ...world, power: powerClient })
-    closing.add(() => rebooter.close())
-    await serveControl({ world, options, folder, tls, power }, closing)
+    await startWorkers(world, { power: powerClient, watching }, closing)
+    await serveControl({ world, options, folder, tls, power, watching }, closing)
+    readiness.bound(world.services.map(({ name }) => name))
     const text = `HaDeS ${version} was started`
     await addEvent(db, { source: 'service', kind: 'started', text }, world.now())
     log.info({ services: world.services, data: folder.path }, 'HaDeS is up')
-    return { close: () => closing.close() }
+    return { close: (graceMs) => closing.close(graceMs) }
   } catch (error) {
     await closing.close()
     throw error
   }
 }
 
+/** The loops that move deployments, rollouts and reboots forward. */
+async function startWorkers(
+  world: World,
+  { power, watching }: { power: PortClient<typeof powerPort.operations>; watching: Watching },
+  closing: Closing,
+): Promise<void> {
+  const engine = await startEngine({
+    ...world,
+    power,
+    keepProof: (id) => keepProofIfProven(world, id),
+    onRound(round) {
+      watching.metrics.round(round)
+      watching.readiness.round(round)
+    },
+  })
+  closing.add(engine.close, engine.close)
+  const conductor = startConductor(world)
+  closing.add(conductor.close, conductor.close)
+  const rebooter = await startRebooter({ ...world, power })
+  closing.add(rebooter.close, rebooter.close)
+}
+
 type ControlParts = {
   readonly world: World
-  readonly options: UpOptions
+  readonly options: Config
+  readonly watching: Watching
   readonly folder: DataFolder
   readonly tls: Certificates | undefined
   readonly power: ReturnType<typeof powerHandlers>
 }
 
 /** The Control and Power Ports, for people and programs, and what keeps their users, keys and certificates in order. */
-async function serveControl({ world, options, folder, tls, power }: ControlParts, closing: Closing): Promise<void> {
+async function serveControl(
+  { world, options, folder, tls, power, watching }: ControlParts,
+  closing: Closing,
+): Promise<void> {
   const { log } = world
   const logins = await browserLogins(world, options, controlUrl(options))
   const upkeep = startUpkeep(world, async () => tls?.renew())
@@ -184,53 +190,75 @@ async function serveControl({ world, options, folder, tls, power }: ControlParts
     ports: [served(controlPort, controlHandlers(world), { streamEvents: eventItems(world) }), served(powerPort, power)],
     listen: [
       { socketPath: folder.socket },
-      { host: options.controlHost, port: options.controlPort, ...(tls && speaksTls(options) ? { tls } : {}) },
+      { ...options.control, ...(tls && speaksTls(tlsOptionsOf(options)) ? { tls } : {}) },
     ],
     authenticate: userAuthenticator(world),
     oversight: overseer(world),
-    routes: [(app, face) => addAuthRoutes(app, face, logins)],
+    routes: [watching.healthRoutes, watching.metricsRoutes, (app, face) => addAuthRoutes(app, face, logins)],
+    watch: watching.metrics.watch,
     log,
     runOnce: onceRunner(world),
     version,
   })
-  closing.add(() => server.close())
+  closing.add(() => server.close(), server.drain)
 }
 
-function controlUrl(options: UpOptions): string {
-  return `${speaksTls(options) ? 'https' : 'http'}://${options.controlHost}:${options.controlPort}`
+function tlsOptionsOf(options: Config): TlsOptions {
+  return { ...options, address: options.address, controlHost: options.control.host }
 }
 
-function servicesOf(options: UpOptions, folder: DataFolder): World['services'] {
-  const { address, httpPort, tftpPort } = options
+function controlUrl(options: Config): string {
+  const { host, port } = options.control
+  return `${speaksTls(tlsOptionsOf(options)) ? 'https' : 'http'}://${host}:${port}`
+}
+
+/** What preflight looks at. */
+function machineSideOf(
+  { address, dhcp, http, tftp }: Config,
+  folders: BootFolders,
+  stage2Sha256: string | undefined,
+): Parameters<typeof machineChecks>[0] {
+  return { ...folders, address, dhcp, httpPort: http.port, tftpPort: tftp.port, stage2Sha256 }
+}
+
+function servicesOf(options: Config, folder: DataFolder): World['services'] {
+  const { address, http, tftp } = options
   const control = `${controlUrl(options)}, ${folder.socket}`
   return [
     { name: 'control', listens: control },
     ...(address === undefined
       ? []
       : [
-          { name: 'service', listens: `http://${address}:${httpPort}` },
-          { name: 'tftp', listens: `${address}:${tftpPort}` },
+          { name: 'service', listens: `http://${address}:${http.port}` },
+          { name: 'tftp', listens: `${address}:${tftp.port}` },
           ...(options.dhcp === 'full' ? [{ name: 'dhcp', listens: `${address}:67` }] : []),
         ]),
   ]
 }
 
+type MachineServices = {
+  readonly world: World
+  readonly options: Config
+  readonly folders: BootFolders
+  readonly watching: Watching
+  readonly stage2Sha256: string
+  readonly tls: Certificates | undefined
+}
+
 /** Everything that machines talk to: DHCP, TFTP, HTTP boot, the Service Port and the images. */
 async function serveMachines(
-  {
-    world,
-    options,
-    folders,
-    stage2Sha256,
-    tls,
-  }: { world: World; options: UpOptions; folders: BootFolders; stage2Sha256: string; tls: Certificates | undefined },
+  { world, options, folders, watching, stage2Sha256, tls }: MachineServices,
   address: string,
   closing: Closing,
 ): Promise<void> {
   const { db, log, now, keyring, bootBase, library } = world
   const { serviceTlsPort: port } = options
   const tlsPort = port === undefined || !tls ? undefined : { host: address, port, tls }
-  const recorder = bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost'))
+  const { metrics } = watching
+  const recorder = countedRecorder(
+    metrics,
+    bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost')),
+  )
   const resolveBoot = bootResolver({
     db,
     now,
@@ -246,32 +274,37 @@ async function serveMachines(
   })
   closing.add(() => recorder.settled())
   // One for HTTP and for the seeder: it caps what leaves, whoever asks.
-  const { originRate: rate } = options
+  const { rate } = options.origin
   const egress = rate === undefined ? undefined : new TokenBucket({ bytesPerSecond: rate, burstBytes: rate / 10 })
   const swarm = await swarmServices(world, {
-    isOpen: options.openSwarm ?? false,
+    isOpen: options.openSwarm,
     address,
-    seederPort: options.seederPort,
+    seederPort: options.seeder.port,
     egress,
   })
   closing.add(() => swarm.close())
   const server = await servePorts({
     ports: [served(servicePort, serviceHandlers(world))],
-    listen: [{ host: address, port: options.httpPort }, ...(tlsPort ? [tlsPort] : [])],
+    listen: [{ host: address, port: options.http.port }, ...(tlsPort ? [tlsPort] : [])],
     authenticate: ({ token, address: peer }) =>
       token === undefined ? undefined : { kind: 'bearer', token, address: peer },
     log,
     version,
+    watch: metrics.watch,
     routes: [
+      watching.healthRoutes,
       (app) => addBootRoutes(app, resolveBoot, recorder.http),
-      (app) => addOriginRoutes(app, { library, baseUrl: bootBase, egress }),
+      (app) => addOriginRoutes(app, { library, baseUrl: bootBase, egress, sentBytes: metrics.sentBytes }),
       (app) => swarm.addRoutes(app),
       (app) => addCaptureFrames(app, captureIntake(world).takeFrame),
     ],
   })
-  closing.add(() => server.close())
-  const tftp = await startTftpServer({ address, port: options.tftpPort, resolve: resolveBoot, onEvent: recorder.tftp })
-  closing.add(() => tftp.close())
+  closing.add(() => server.close(), server.drain)
+  const tftp = await startTftpServer({ address, port: options.tftp.port, resolve: resolveBoot, onEvent: recorder.tftp })
+  closing.add(
+    () => tftp.close(),
+    (graceMs) => tftp.drain(graceMs),
+  )
   if (options.dhcp === 'off') return
   const dhcp = await serveDhcp(world, { address, router: options.router }, recorder)
   closing.add(() => dhcp.close())
@@ -350,15 +383,19 @@ async function scoutArgs(keyFile: string | undefined): Promise<string[]> {
 }
 
 /** Runs until a signal ends it; a second one ends it at once. */
-export async function runHadesd(options: UpOptions): Promise<void> {
+export async function runHadesd(options: Config): Promise<void> {
   const hadesd = await startHadesd(options)
-  await new Promise<void>((done) => {
-    const stop = (signal: NodeJS.Signals): void => {
-      process.once(signal, () => process.exit(130))
-      done()
+  const notifier = systemdNotifier(process.env, openLog(options.log.level))
+  const signals = ['SIGTERM', 'SIGINT'] as const
+  const told = new Promise<void>((done) => {
+    for (const signal of signals) {
+      process.on(signal, () => done())
     }
-    process.once('SIGTERM', stop)
-    process.once('SIGINT', stop)
   })
-  await hadesd.close()
+  await notifier.ready()
+  await told
+  for (const signal of signals) process.removeAllListeners(signal).once(signal, () => process.exit(130))
+  await notifier.stopping()
+  await hadesd.close(options.stop.grace)
+  notifier.close()
 }

@@ -1,5 +1,6 @@
 // The Power Port's handlers: the only user of the power drivers. Each host is a row of the answer; one that fails does not
 // hold up the others, and nothing is called done that the controller did not say again when asked.
+import type { Logger } from 'pino'
 import type { Handlers } from '../contract/operation.ts'
 import type { powerOperations } from '../contract/power.ts'
 import type { PowerOutcome } from '../contract/types.ts'
@@ -67,11 +68,11 @@ function openMethod(keyring: Keyring, stored: StoredPowerMethod): PowerMethod {
 type Said = Pick<PowerOutcome, 'state' | 'confirmed'>
 
 export function powerHandlers(world: World): Handlers<typeof powerOperations> {
-  const { db, log } = world
+  const { db } = world
   return {
     async getPower({ nodeset }) {
       return {
-        outcomes: await each(world, await hostsOf(db, nodeset), async (method) => {
+        outcomes: await each(world, await hostsOf(db, nodeset), async (method, log) => {
           const state = await readPower(method, { log })
           return { state, confirmed: state !== 'unknown' }
         }),
@@ -79,7 +80,7 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
     },
     async setPower({ nodeset, action, soft }) {
       const hosts = await hostsOf(db, nodeset)
-      const outcomes = await each(world, hosts, async (method) => {
+      const outcomes = await each(world, hosts, async (method, log) => {
         const { reached, confirmed } = await switchPower(method, action, { log, soft: soft ?? false })
         return { state: reached, confirmed }
       })
@@ -88,7 +89,7 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
     },
     async setBootDevice({ nodeset, device }) {
       const hosts = await hostsOf(db, nodeset)
-      const outcomes = await each(world, hosts, async (method) => {
+      const outcomes = await each(world, hosts, async (method, log) => {
         const { confirmed } = await setBootDevice(method, device, { log })
         return { confirmed }
       })
@@ -97,7 +98,7 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
     },
     async testPower({ host }) {
       const hosts = await findHosts(db, [host])
-      const [outcome] = await each(world, hosts, async (method) => {
+      const [outcome] = await each(world, hosts, async (method, log) => {
         const test = await testPowerMethod(method, { log })
         if (test.works) return { state: test.state, confirmed: true }
         const { failure } = test
@@ -121,7 +122,7 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
 async function each(
   { db, keyring, log }: World,
   hosts: readonly Host[],
-  ask: (method: PowerMethod) => Promise<Said>,
+  ask: (method: PowerMethod, log: Logger) => Promise<Said>,
 ): Promise<PowerOutcome[]> {
   const methods = await powerMethodsOf(
     db,
@@ -132,7 +133,11 @@ async function each(
       const [current] = methods.get(host.id) ?? []
       try {
         if (!current) throw new Failure('no-power-method', `host ${host.name} has no power method`)
-        return { host: host.name, driver: current.driver, ...(await ask(openMethod(keyring, current))) }
+        return {
+          host: host.name,
+          driver: current.driver,
+          ...(await ask(openMethod(keyring, current), log.child({ host: host.name }))),
+        }
       } catch (error) {
         if (!(error instanceof Failure)) log.error({ err: error, host: host.name }, 'a power request failed')
         return {

@@ -11,7 +11,7 @@ import {
   type RunOnce,
   type StreamItems,
 } from '../contract/operation.ts'
-import { causeChain, Failure } from '../model/failure.ts'
+import { causeChain, Failure, type FailureCode } from '../model/failure.ts'
 import { type Oversight, overseen } from './oversight.ts'
 
 /** A port and what implements it. */
@@ -37,10 +37,22 @@ export type CallContext = {
   readonly log: Logger
   readonly requestId: string
   readonly oversight?: Oversight | undefined
+  readonly watch?: Watch | undefined
   /** The idempotency key that came with the call. */
   readonly key?: string | undefined
   /** Runs calls with a key; without it none is taken. */
   readonly runOnce?: RunOnce | undefined
+}
+
+/** Is told what was answered; it must not throw. */
+export type Watch = {
+  readonly call: (call: {
+    readonly port: string
+    readonly operation: string
+    readonly code: 'ok' | FailureCode
+    readonly ms: number
+  }) => void
+  readonly answer: (status: number) => void
 }
 
 /** Runs an operation for an admitted caller. Throws Failure, and nothing else. */
@@ -51,10 +63,13 @@ export async function call(
   caller: Caller,
   context: CallContext,
 ): Promise<unknown> {
-  const { log, requestId, oversight } = context
+  const { log, requestId, oversight, watch } = context
   const operation = port.operations[name] as Operation
   const about = { port: port.name, operation: name, request: requestId }
   const began = performance.now()
+  const told = (code: 'ok' | FailureCode): void => {
+    watch?.call({ port: port.name, operation: name, code, ms: performance.now() - began })
+  }
   try {
     const checked = checkInput(operation, input)
     // Every name of the contract has its handler: the type of `served` says so.
@@ -68,9 +83,12 @@ export async function call(
     const { output, remarks } = checkOutput(operation, answer)
     if (remarks.length > 0) log.warn({ ...about, remarks }, 'an answer is wider than its contract')
     log.debug({ ...about, ms: Math.round(performance.now() - began) }, 'answered')
+    told('ok')
     return output
   } catch (error) {
-    throw knownFailure(error, { log, requestId }, about)
+    const failure = knownFailure(error, { log, requestId }, about)
+    told(failure.code)
+    throw failure
   }
 }
 

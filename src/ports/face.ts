@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
 import type { RunOnce } from '../contract/operation.ts'
 import type { Admission, Credentials } from './admit.ts'
+import type { Watch } from './dispatch.ts'
 
 export type Limits = {
   /** Of one request: twice the largest message there is, an agent's failure report with its log. */
@@ -40,4 +41,5 @@ export type Face = Admission & {
   readonly closing: AbortSignal
   readonly runOnce: RunOnce | undefined
   readonly credentialsOf: (request: FastifyRequest) => Credentials
+  readonly watch: Watch | undefined
 }

@@ -12,8 +12,10 @@ import type { Secret } from '../lib/secret.ts'
 import { xml } from '../lib/xml.ts'
 import { Failure } from '../model/failure.ts'
 import type { Authenticate, Credentials } from './admit.ts'
-import type { ServedPort } from './dispatch.ts'
+import type { ServedPort, Watch } from './dispatch.ts'
+import { addDrain } from './drain.ts'
 import { defaultLimits, type Face, type Limits } from './face.ts'
+import { healthPaths } from './health.ts'
 import { type ListenAt, type Listeners, openListeners } from './listen.ts'
 import { openapiOf } from './openapi.ts'
 import type { Oversight } from './oversight.ts'
@@ -23,12 +25,14 @@ import { addSoapRoute } from './soap.ts'
 import { addStreamRoutes } from './streams.ts'
 import { combinedWsdl, wsdlOf, xsdOf } from './wsdl.ts'
 
-/** Adds plain routes to the server, in a context of its own: hooks and parsers set here stay here. */
+/** Adds plain routes to the server, in a context of its own: hooks and parsers set here stay here. `face` tells who asks. */
 export type AddRoutes = (app: FastifyInstance, face: Face) => void | Promise<void>
 
 export type PortServer = {
   /** What each listener listens at, in the order given, with the ports that were taken. */
   readonly addresses: readonly ListenAt[]
+  /** Answers new requests with `service-unreachable`, and resolves when none is under way, or after `graceMs`. */
+  readonly drain: (graceMs: number) => Promise<void>
   /** Takes no more calls, waits at most `graceMs` (2 s) for those under way, then cuts them. */
   readonly close: (graceMs?: number) => Promise<void>
 }
@@ -49,6 +53,7 @@ export async function servePorts(options: {
   readonly runOnce?: RunOnce
   readonly limits?: Partial<Limits>
   readonly routes?: readonly AddRoutes[]
+  readonly watch?: Watch | undefined
   /** Of the program, for the descriptions. */
   readonly version?: string
 }): Promise<PortServer> {
@@ -63,9 +68,11 @@ export async function servePorts(options: {
     runOnce: options.runOnce,
     closing: closing.signal,
     oversight,
+    watch: options.watch,
     credentialsOf: (request) => credentialsOf(request, listeners?.isLocal(request.raw.socket) ?? false),
   }
   const app = createApp(face)
+  const { drain } = addDrain(app, (path) => healthPaths.includes(path))
   app.get('/wsdl', (request, reply) =>
     sendXml(
       reply,
@@ -87,6 +94,7 @@ export async function servePorts(options: {
   const { addresses, close } = listeners
   return {
     addresses,
+    drain,
     close: async (graceMs = 2000) => {
       closing.abort()
       await close(graceMs)
@@ -129,6 +137,7 @@ function createApp(face: Face): FastifyInstance {
   app.addHook('onSend', async (request) => {
     request.raw.socket.setTimeout(face.limits.stallMs)
   })
+  app.addHook('onResponse', async (_request, reply) => face.watch?.answer(reply.statusCode))
   app.setErrorHandler((error, request, reply) => sendFailure(reply, failureOf(error, request, face)))
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0]?.slice(0, 200)

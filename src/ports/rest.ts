@@ -42,8 +42,8 @@ export function addRestRoutes(app: FastifyInstance, served: ServedPort, face: Fa
         const path = request.params as Record<string, string>
         const query = new URL(request.raw.url ?? '/', 'http://localhost').searchParams
         const input = fromRestForm(operation, { path, query, body: request.body ?? undefined })
-        const { log, oversight, runOnce } = face
-        const context = { log, oversight, runOnce, requestId: request.id, key: keyOf(request) }
+        const { log, oversight, watch, runOnce } = face
+        const context = { log, oversight, watch, runOnce, requestId: request.id, key: keyOf(request) }
         const output = await call(served, name, input, caller, context)
         return reply.type('application/json; charset=utf-8').send(JSON.stringify(output))
       },

@@ -73,8 +73,8 @@ async function answer(served: ServedPort, { body, headers }: Message, request: F
   const asked = { name: body.name, operation, requestId: request.id }
   const caller = await admit(asked, face.credentialsOf(request), face)
   const input = decodeRoot(schemaOf(operation.input), body)
-  const { log, oversight, runOnce } = face
-  const context = { log, oversight, runOnce, requestId: request.id, key: soapKeyOf(headers, request) }
+  const { log, oversight, watch, runOnce } = face
+  const context = { log, oversight, watch, runOnce, requestId: request.id, key: soapKeyOf(headers, request) }
   const output = await call(served, body.name, input, caller, context)
   return encodeRoot(schemaOf(operation.output), `${body.name}Response`, port.namespace, output)
 }
