@@ -1,5 +1,6 @@
 // Writes the reference pages that derive from the contract: docs/api.md and docs/failures.md, from the program: docs/cli.md,
-// from the schema of settings: docs/config.md, and from the schema of setups and from examples/ the end of docs/setup.md. A test holds the pages against what would be written now.
+// from the schema of settings: docs/config.md, from the state machine: docs/states.md,
+// and from the schema of setups and from examples/ the end of docs/setup.md. A test holds the pages against what would be written now.
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -16,6 +17,7 @@ import { defaultOf } from '../src/main/config-cli.ts'
 import { settings } from '../src/main/config-schema.ts'
 import { addServices } from '../src/main/services.ts'
 import { exampleList, setupReference, templateReference } from './setup-reference.ts'
+import { statesPage } from './states-reference.ts'
 
 const docs = join(import.meta.dirname, '..', 'docs')
 const generated = '<!-- Written by tools/generate-docs.ts (make docs): edit the source, not this page. -->'
@@ -186,6 +188,7 @@ export function pages(): Readonly<Record<string, string>> {
     'cli.md': cliPage(),
     'config.md': configPage(),
     'setup.md': setupPage(),
+    'states.md': [generated, ...statesPage()].join('\n'),
   }
 }
 

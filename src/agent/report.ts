@@ -83,6 +83,7 @@ export class Reporter {
   #samples: Sample[] = []
   #totalBytes = 0
   #doneBytes = 0
+  #sequence = 0
   #countTransfer: (() => TransferCounts) | undefined
   #steps: { step: DeploymentStep; beganMs: number }[] = []
 
@@ -166,6 +167,7 @@ export class Reporter {
     return {
       deployment: this.#deployment,
       step: this.step,
+      sequence: this.#sequence++,
       doneBytes: this.#doneBytes,
       totalBytes: this.#totalBytes,
       bytesPerSecond: Math.round(rateOf(this.#samples)),

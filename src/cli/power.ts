@@ -37,15 +37,17 @@ export function addPowerCommands(program: Command, open: OpenSession): void {
       process.exitCode = exitOf(result.outcomes)
     })
   for (const action of powerActions) {
-    power
+    const one = power
       .command(`${action} <nodeset>`)
       .description(action === 'cycle' ? 'switches off, then on' : `switches ${action}, and reads the state back`)
-      .action(async (nodeset: string, _options, command: Command) => {
-        const session = open(command)
-        const result = await session.power.setPower({ nodeset, action })
-        session.show(result, text)
-        process.exitCode = exitOf(result.outcomes)
-      })
+      .option('--method <number>', "which of the hosts' power methods, from 1", Number)
+    if (action === 'cycle') one.option('--off-seconds <seconds>', 'how long the machines stay off', Number)
+    one.action(async (nodeset: string, options: { method?: number; offSeconds?: number }, command: Command) => {
+      const session = open(command)
+      const result = await session.power.setPower({ nodeset, action, ...options })
+      session.show(result, text)
+      process.exitCode = exitOf(result.outcomes)
+    })
   }
   power
     .command('device <nodeset>')

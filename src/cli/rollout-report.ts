@@ -3,8 +3,11 @@ import { failureMeanings } from '../contract/failures.ts'
 import type { DeploymentView, RolloutView } from '../contract/types.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { isOpen } from '../model/deployment.ts'
-import { duration, plain, size } from './output.ts'
+import { duration, moment, plain, size } from './output.ts'
 import { copies, fromPeers } from './swarm.ts'
+
+/** Of what was tried, so much is shown; the API has all. */
+const triesShown = 8
 
 /** How many hosts stand where. */
 export function standing({ counts, deployments }: RolloutView): string {
@@ -77,6 +80,11 @@ export function report(rollout: RolloutView): string {
         ...shareOf(one),
       ]
       lines.push(`  image    ${from.join(' · ')}`)
+    }
+    for (const { attempt, step, how, at, outcome } of (one.tries ?? []).slice(-triesShown)) {
+      lines.push(
+        `  tried    ${moment(at)} attempt ${attempt}: ${step}, ${plain(how)}: ${plain(outcome ?? 'no outcome')}`,
+      )
     }
     if (one.failure) {
       lines.push(

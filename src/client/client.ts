@@ -88,10 +88,10 @@ export function inProcess<Ops extends Operations>(
 ): PortClient<Ops> {
   return clientOf(port, async (operation, name, input, { signal }) => {
     // The handler of this name takes what the check of this name lets through.
-    const handler = handlers[name] as (input: unknown, caller: Caller) => Promise<unknown>
+    const handler = handlers[name] as (input: unknown, caller: Caller, signal?: AbortSignal) => Promise<unknown>
     try {
       signal?.throwIfAborted()
-      const answer = handler(checkInput(operation, input), caller)
+      const answer = handler(checkInput(operation, input), caller, signal)
       return checkOutput(operation, signal ? await unlessAborted(answer, signal) : await answer).output
     } catch (error) {
       if (signal?.aborted) throw abortFailure(signal, name)

@@ -100,6 +100,11 @@ export const failureMeanings: Readonly<Record<FailureCode, FailureMeaning>> = {
   'no-power-method': receiver(422, 7, false, 'Give the host a power method; `manual` will do.'),
   'boot-timeout': receiver(504, 8, true, "Read the host's events: the message names the last one that was seen."),
   'agent-silent': receiver(504, 8, true, "Read the host's console and its events."),
+  'agent-too-old': sender(
+    409,
+    8,
+    'Build the scout anew from the version that the service has, and deploy again: the agent comes with it.',
+  ),
   'token-refused': sender(
     403,
     3,

@@ -113,9 +113,13 @@ export const idempotencyKey = {
   description: 'Any word of 1 to 190 printable ASCII characters without blanks; the same for each try of one call',
 } as const
 
-/** What implements a port: one function per entry. */
+/** What implements a port: one function per entry. `signal` aborts when a caller in the same process has given the call up. */
 export type Handlers<Ops extends Operations> = {
-  readonly [Name in keyof Ops]: (input: Input<Ops[Name]>, caller: Caller) => Promise<Output<Ops[Name]>>
+  readonly [Name in keyof Ops]: (
+    input: Input<Ops[Name]>,
+    caller: Caller,
+    signal?: AbortSignal,
+  ) => Promise<Output<Ops[Name]>>
 }
 
 /** `deadlineMs` bounds this call instead of the client's usual deadline. */

@@ -3,6 +3,9 @@ import { Type } from 'typebox'
 import { operation, type Port } from './operation.ts'
 import { bootDevice, hostName, nodeset, powerAction, powerOutcome } from './types.ts'
 
+const method = Type.Optional(
+  Type.Integer({ minimum: 1, maximum: 8, description: "Which of each host's power methods; the first unless given" }),
+)
 const outcomes = Type.Object({ outcomes: Type.Array(powerOutcome) })
 
 export const powerOperations = {
@@ -26,6 +29,14 @@ export const powerOperations = {
           description: 'Before `off` and `cycle`, lets the system shut down by itself for up to a minute',
         }),
       ),
+      offSeconds: Type.Optional(
+        Type.Integer({
+          minimum: 1,
+          maximum: 300,
+          description: 'How long `cycle` leaves the machine off (1): power supplies take some time to run empty',
+        }),
+      ),
+      method,
     }),
     output: outcomes,
     once: 'acts',
@@ -35,7 +46,7 @@ export const powerOperations = {
     summary: 'Tells the controllers what hosts boot first at their next power-on',
     access: 'operator',
     rest: { method: 'POST', path: '/boot-device' },
-    input: Type.Object({ nodeset, device: bootDevice }),
+    input: Type.Object({ nodeset, device: bootDevice, method }),
     output: outcomes,
     once: 'acts',
     failures: ['unknown-host'],

@@ -30,7 +30,7 @@ export const serviceOperations = {
       inventory,
     }),
     output: Type.Object({ deployment: id, sessionKey: Type.String(), instructions }),
-    failures: ['token-refused', 'wrong-state', 'unknown-host'],
+    failures: ['token-refused', 'wrong-state', 'unknown-host', 'agent-too-old'],
   }),
   getInstructions: operation({
     summary: 'What the agent is to do now',
@@ -47,6 +47,13 @@ export const serviceOperations = {
     input: Type.Object({
       ...deploymentOnly,
       step: deploymentStep,
+      sequence: Type.Optional(
+        Type.Integer({
+          minimum: 0,
+          maximum: Number.MAX_SAFE_INTEGER,
+          description: 'Counts the reports of this agent: one that is overtaken by a later one changes nothing',
+        }),
+      ),
       doneBytes: bytes,
       totalBytes: bytes,
       bytesPerSecond: Type.Number({ minimum: 0 }),

@@ -15,6 +15,7 @@ import { rebootStates } from '../model/reboot.ts'
 import { failureCourses, hostOrders, spareUses } from '../model/rollout-policy.ts'
 import { transferEngines } from '../model/swarm.ts'
 import { bytesPerSecondMin, lingerSecondsMax } from '../model/transfer-policy.ts'
+import { triedSteps, triesMax } from '../model/tries.ts'
 
 /** A closed set of words. */
 export function words<const W extends string>(
@@ -351,6 +352,19 @@ export const proof = Type.Object(
 )
 export type Proof = Static<typeof proof>
 
+/** One order to a controller, or one way that did not lead on. */
+export const deploymentTry = Type.Object(
+  {
+    attempt: Type.Integer({ minimum: 0 }),
+    step: words(triedSteps),
+    how: text,
+    at: dateTime,
+    outcome: Type.Optional(Type.String({ maxLength: 4000, description: 'Absent: under way, or cut short' })),
+    code: Type.Optional(failureCode),
+  },
+  { title: 'DeploymentTry' },
+)
+
 export const deployment = Type.Object(
   {
     id,
@@ -377,6 +391,14 @@ export const deployment = Type.Object(
     log: Type.Optional(Type.String({ maxLength: 65536, description: "The tail of the agent's log" })),
     proof: Type.Optional(proof),
     states: Type.Array(stepTime, { maxItems: 64 }),
+    tries: Type.Optional(
+      Type.Array(deploymentTry, {
+        minItems: 1,
+        maxItems: triesMax,
+        description:
+          'What was tried, oldest first: orders to controllers, and what became of attempts that led to nothing',
+      }),
+    ),
   },
   { title: 'Deployment' },
 )

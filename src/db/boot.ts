@@ -32,7 +32,8 @@ function view(db: Db) {
     .select([
       'hosts.id as hostId',
       'hosts.name as host',
-      'hosts.loader',
+      // The attempt may have another one than the host: then it is the way that has not been tried yet.
+      (eb) => eb.fn.coalesce('deployments.boot_loader', 'hosts.loader').as('loader'),
       'interfaces.mac',
       'interfaces.ip',
       'boot_records.target',

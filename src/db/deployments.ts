@@ -2,9 +2,18 @@
 // changes nothing and is told so.
 import type { Selectable } from 'kysely'
 import type { DeploymentKind } from '../model/capture.ts'
-import { activeStates, type DeploymentState, type DeploymentStep, isOpen, openStates } from '../model/deployment.ts'
+import {
+  activeStates,
+  type DeploymentState,
+  type DeploymentStep,
+  isOpen,
+  type Mover,
+  mayMove,
+  openStates,
+} from '../model/deployment.ts'
 import type { Excluded } from '../model/exclusion.ts'
-import { Failure } from '../model/failure.ts'
+import { Failure, invariant } from '../model/failure.ts'
+import type { Loader } from '../model/host.ts'
 import type { RedeployMode } from '../model/layout.ts'
 import { defaultPolicy, type Policy, waveAt } from '../model/rollout-policy.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
@@ -22,6 +31,8 @@ export type NamedDeployment = Deployment & {
   readonly rack: string | null
   readonly setup_name: string
   readonly setup_version: number
+  /** The host's own loader. */
+  readonly loader: Loader
 }
 
 export type Rollout = Selectable<RolloutRow>
@@ -136,7 +147,8 @@ export async function imagesOfRollout(db: Db, rolloutId: number): Promise<Rollou
     .execute()
 }
 
-function named(db: Db) {
+/** Deployments with the names that people know them by, as a query. */
+export function namedDeployments(db: Db) {
   return db
     .selectFrom('deployments')
     .innerJoin('hosts', 'hosts.id', 'deployments.host_id')
@@ -146,6 +158,7 @@ function named(db: Db) {
       'hosts.name as host',
       'hosts.site',
       'hosts.rack',
+      'hosts.loader',
       'setups.name as setup_name',
       'setups.version as setup_version',
     ])
@@ -153,7 +166,7 @@ function named(db: Db) {
 
 /** The deployment; Failure `unknown-deployment`. */
 export async function findDeployment(db: Db, id: number): Promise<NamedDeployment> {
-  const row = await named(db).where('deployments.id', '=', id).executeTakeFirst()
+  const row = await namedDeployments(db).where('deployments.id', '=', id).executeTakeFirst()
   if (!row) throw new Failure('unknown-deployment', `there is no deployment ${id}`, { at: 'deployment' })
   return row
 }
@@ -161,13 +174,13 @@ export async function findDeployment(db: Db, id: number): Promise<NamedDeploymen
 /** The deployments of rollouts, those of each in order of their hosts' names. */
 export async function deploymentsOf(db: Db, rolloutIds: readonly number[]): Promise<NamedDeployment[]> {
   return await inChunks(rolloutIds, (chunk) =>
-    named(db).where('rollout_id', 'in', chunk).orderBy('hosts.name').execute(),
+    namedDeployments(db).where('rollout_id', 'in', chunk).orderBy('hosts.name').execute(),
   )
 }
 
 /** The deployment under way of each of these hosts, or of all, by host id. One that waits to begin is not under way. */
 export async function activeDeployments(db: Db, hostIds?: readonly number[]): Promise<Map<number, NamedDeployment>> {
-  const active = named(db).where('state', 'in', activeStates)
+  const active = namedDeployments(db).where('state', 'in', activeStates)
   const rows =
     hostIds === undefined
       ? await active.execute()
@@ -178,7 +191,7 @@ export async function activeDeployments(db: Db, hostIds?: readonly number[]): Pr
 /** The oldest deployment that has not ended, under way or waiting to begin, of each of these hosts, by host id. */
 export async function openDeployments(db: Db, hostIds: readonly number[]): Promise<Map<number, NamedDeployment>> {
   const rows = await inChunks(hostIds, (chunk) =>
-    named(db)
+    namedDeployments(db)
       .where('state', 'in', openStates)
       .where('host_id', 'in', chunk)
       .orderBy('deployments.id', 'desc')
@@ -255,7 +268,7 @@ export async function pageOfDeployments(
   page: Page,
 ): Promise<Paged<NamedDeployment>> {
   const { rollout, hostIds, state } = filter
-  const query = named(db)
+  const query = namedDeployments(db)
     .$if(rollout !== undefined, (rows) => rows.where('rollout_id', '=', rollout ?? 0))
     .$if(state !== undefined, (rows) => rows.where('state', '=', state ?? 'done'))
   const among = hostIds === undefined ? undefined : { column: 'host_id' as const, values: hostIds }
@@ -317,7 +330,7 @@ export async function countStates(db: Db): Promise<{ state: DeploymentState; cou
     .execute()
 }
 
-/** Columns that a change of state may bring along. */
+/** Columns that a change may bring along. */
 export type Change = Partial<
   Pick<
     Deployment,
@@ -328,6 +341,7 @@ export type Change = Partial<
     | 'agent'
     | 'heard_at'
     | 'step'
+    | 'step_since'
     | 'done_bytes'
     | 'total_bytes'
     | 'bytes_per_second'
@@ -338,114 +352,101 @@ export type Change = Partial<
     | 'failed_step'
     | 'log'
     | 'proof'
+    | 'report_sequence'
+    | 'seen_event'
+    | 'boot_loader'
+    | 'transfer_engine'
+    | 'tries'
+    | 'extra_attempts'
     | 'agent_version'
     | 'scout_sha256'
   >
 >
 
+/** What a change finds the row by: as it was read, and still claimed by `claim`, where the engine works under one. */
+export type ReadAs = Pick<Deployment, 'id' | 'state' | 'attempt'> & { readonly claim?: string | undefined }
+
 /**
- * Moves a deployment from the state and attempt it was read in to `to`. False when it is no longer there: someone else
- * was first, and the caller must not act on what it had read.
+ * Moves a deployment from the state and attempt it was read in to `to`: the one way in which a state changes. What the
+ * table of model/deployment.ts does not let `by` do is a bug. The new state has no deadline yet; the engine gives it one
+ * when it looks. False when the row is no longer as it was read: someone else was first, and the caller must not act on it.
  */
 export async function moveDeployment(
   db: Db,
-  from: Pick<Deployment, 'id' | 'state' | 'attempt' | 'history'>,
+  from: ReadAs & Pick<Deployment, 'history'>,
   to: DeploymentState,
   change: Change,
-  now: number,
+  { by, at }: { readonly by: Mover; readonly at: number },
 ): Promise<boolean> {
-  const ended = !isOpen(to)
-  // Readers of our own JSON: `addDeployment` and this function are its only writers.
-  const history = [...(JSON.parse(from.history) as StateTime[]), { state: to, at: now }]
-  const result = await db
-    .updateTable('deployments')
-    .set({
-      ...change,
-      state: to,
-      state_since: now,
-      history: JSON.stringify(history),
-      ...(ended ? { ended_at: now, deadline_at: null, waiting_for: null } : {}),
-    })
-    .where('id', '=', from.id)
-    .where('state', '=', from.state)
-    .where('attempt', '=', from.attempt)
-    .executeTakeFirst()
-  return result.numUpdatedRows === 1n
+  invariant(mayMove(from.state, to, by), `the ${by} may not move a deployment from ${from.state} to ${to}`)
+  const history = [...statesOf(from), { state: to, at }]
+  return await changeRow(db, from, {
+    due_at: at,
+    deadline_at: null,
+    seen_event: null,
+    ...change,
+    state: to,
+    state_since: at,
+    history: JSON.stringify(history),
+    ...(isOpen(to) ? {} : { ended_at: at, waiting_for: null }),
+  })
 }
 
-/** Changes a deployment without changing its state, if it is still in that state and attempt. */
-export async function changeDeployment(
+/** Changes a deployment without changing its state, if it is still as it was read. */
+export async function changeDeployment(db: Db, from: ReadAs, change: Change): Promise<boolean> {
+  return await changeRow(db, from, change)
+}
+
+async function changeRow(
   db: Db,
-  from: Pick<Deployment, 'id' | 'state' | 'attempt'>,
-  change: Change,
+  from: ReadAs,
+  change: Change & Partial<Pick<Deployment, 'state' | 'state_since' | 'history' | 'ended_at'>>,
 ): Promise<boolean> {
-  const result = await db
+  let update = db
     .updateTable('deployments')
     .set(change)
     .where('id', '=', from.id)
     .where('state', '=', from.state)
     .where('attempt', '=', from.attempt)
-    .executeTakeFirst()
-  return result.numUpdatedRows === 1n
+  if (change.state !== undefined) {
+    update = update.set((eb) => ({ state_event: eb.selectFrom('events').select(eb.fn.max('id').as('newest')) }))
+  }
+  if (from.claim !== undefined) update = update.where('lease_owner', '=', from.claim)
+  return (await update.executeTakeFirst()).numUpdatedRows === 1n
+}
+
+/** The states that a deployment was in, oldest first. */
+export function statesOf({ history }: Pick<Deployment, 'history'>): StateTime[] {
+  // Readers of our own JSON: `addRollout` and `moveDeployment` are its only writers.
+  return JSON.parse(history) as StateTime[]
+}
+
+/** Keeps the tail of an agent's log, of an attempt that another one follows. */
+export async function keepLog(db: Db, id: number, log: string): Promise<void> {
+  await db.updateTable('deployments').set({ log }).where('id', '=', id).execute()
+}
+
+/** How many hosts of a rollout are under way; one at least. */
+export async function countUnderWay(db: Db, rolloutId: number): Promise<number> {
+  const { count } = await db
+    .selectFrom('deployments')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('rollout_id', '=', rolloutId)
+    .where('state', 'in', activeStates)
+    .executeTakeFirstOrThrow()
+  return Math.max(1, count)
 }
 
 /**
- * Takes up to `limit` deployments that are due, for `owner` alone until `until`. A row whose owner died is taken by the
- * next one when its lease runs out.
+ * What an agent says of its progress, if its deployment still runs in that attempt and no later report has come before.
+ * Reports of agents that do not number them count as they come.
  */
-export async function claimDue(
-  db: Db,
-  claim: { readonly owner: string; readonly until: number; readonly limit: number },
-  now: number,
-): Promise<NamedDeployment[]> {
-  const due = await db
-    .selectFrom('deployments')
-    .select('id')
-    .where('state', 'in', activeStates)
-    .where('due_at', '<=', now)
-    .where('lease_until', '<=', now)
-    .orderBy('due_at')
-    .limit(claim.limit)
-    .execute()
-  const claimed: NamedDeployment[] = []
-  for (const { id } of due) {
-    const result = await db
-      .updateTable('deployments')
-      .set({ lease_owner: claim.owner, lease_until: claim.until })
-      .where('id', '=', id)
-      .where('lease_until', '<=', now)
-      .where('state', 'in', activeStates)
-      .executeTakeFirst()
-    if (result.numUpdatedRows === 1n) claimed.push(await findDeployment(db, id))
-  }
-  return claimed
-}
-
-/** Gives a claimed deployment back, to be looked at again at `dueAt`. */
-export async function releaseClaim(db: Db, id: number, owner: string, dueAt: number): Promise<void> {
-  await db
-    .updateTable('deployments')
-    .set({ lease_owner: null, lease_until: 0, due_at: dueAt })
-    .where('id', '=', id)
-    .where('lease_owner', '=', owner)
-    .execute()
-}
-
-/** Frees what a process of this name left claimed: it starts anew and cannot still be working on them. */
-export async function releaseClaimsOf(db: Db, owner: string): Promise<void> {
-  await db
-    .updateTable('deployments')
-    .set({ lease_owner: null, lease_until: 0 })
-    .where('lease_owner', '=', owner)
-    .execute()
-}
-
-/** What an agent says of its progress, if its deployment still runs. */
 export async function recordProgress(
   db: Db,
-  id: number,
+  from: Pick<Deployment, 'id' | 'attempt' | 'step'>,
   progress: {
     readonly step: DeploymentStep
+    readonly sequence: number | undefined
     readonly doneBytes: number
     readonly totalBytes: number
     readonly bytesPerSecond: number
@@ -455,7 +456,8 @@ export async function recordProgress(
   },
   now: number,
 ): Promise<boolean> {
-  const result = await db
+  const { sequence } = progress
+  let update = db
     .updateTable('deployments')
     .set({
       step: progress.step,
@@ -463,11 +465,16 @@ export async function recordProgress(
       total_bytes: progress.totalBytes,
       bytes_per_second: progress.bytesPerSecond,
       heard_at: now,
+      ...(from.step === progress.step ? {} : { step_since: now }),
+      ...(sequence === undefined ? {} : { report_sequence: sequence }),
       ...(progress.transfer === undefined ? {} : { transfer: progress.transfer }),
       ...(progress.track === undefined ? {} : { track: progress.track }),
     })
-    .where('id', '=', id)
+    .where('id', '=', from.id)
+    .where('attempt', '=', from.attempt)
     .where('state', '=', 'deploying')
-    .executeTakeFirst()
-  return result.numUpdatedRows === 1n
+  if (sequence !== undefined) {
+    update = update.where((eb) => eb.or([eb('report_sequence', 'is', null), eb('report_sequence', '<', sequence)]))
+  }
+  return (await update.executeTakeFirst()).numUpdatedRows === 1n
 }

@@ -106,19 +106,19 @@ export async function findEvent(db: Db, id: number): Promise<StoredEvent | undef
   return await eventsThatFit(db, {}).where('events.id', '=', id).executeTakeFirst()
 }
 
-/** The newest event of a deployment since a moment, of one of these sources. */
-export async function lastEventOf(
+/** The newest event of a host or a deployment after another one, of one of these sources or kinds. */
+export async function newestEventAfter(
   db: Db,
-  deploymentId: number,
-  since: number,
-  sources: readonly string[],
-): Promise<{ at: number; source: string; kind: string; text: string } | undefined> {
+  of: { readonly hostId: number } | { readonly deploymentId: number },
+  after: number,
+  which: { readonly sources: readonly string[] } | { readonly kinds: readonly string[] },
+): Promise<{ id: number; at: number; text: string } | undefined> {
   return await db
     .selectFrom('events')
-    .select(['at', 'source', 'kind', 'text'])
-    .where('deployment_id', '=', deploymentId)
-    .where('at', '>=', since)
-    .where('source', 'in', sources)
+    .select(['id', 'at', 'text'])
+    .where((eb) => ('hostId' in of ? eb('host_id', '=', of.hostId) : eb('deployment_id', '=', of.deploymentId)))
+    .where('id', '>', after)
+    .where((eb) => ('sources' in which ? eb('source', 'in', which.sources) : eb('kind', 'in', which.kinds)))
     .orderBy('id', 'desc')
     .limit(1)
     .executeTakeFirst()
@@ -159,25 +159,6 @@ export async function lastBootRequest(db: Db, hostId: number, before: number): P
     .where('host_id', '=', hostId)
     .where('at', '<', before)
     .where('kind', 'in', ['dhcp-discover', 'dhcp-request', 'tftp-sent', 'http-sent', 'boot-script'])
-    .orderBy('id', 'desc')
-    .limit(1)
-    .executeTakeFirst()
-  return row?.at
-}
-
-/** When a host, or a deployment, last had an event of this kind since a moment; undefined when it had none. */
-export async function lastEventAt(
-  db: Db,
-  of: { readonly hostId: number } | { readonly deploymentId: number },
-  kind: string,
-  since: number,
-): Promise<number | undefined> {
-  const row = await db
-    .selectFrom('events')
-    .select('at')
-    .where((eb) => ('hostId' in of ? eb('host_id', '=', of.hostId) : eb('deployment_id', '=', of.deploymentId)))
-    .where('kind', '=', kind)
-    .where('at', '>=', since)
     .orderBy('id', 'desc')
     .limit(1)
     .executeTakeFirst()

@@ -102,7 +102,8 @@ test('a database of the first release comes forward with all that is in it, and 
     })
     const progress = { step: 'transfer', doneBytes: 6, totalBytes: 10, bytesPerSecond: 1 } as const
     expect(await findDeployment(db, 1)).toMatchObject({ host: 'n1', done_bytes: 5, transfer: null, track: null })
-    expect(await recordProgress(db, 1, { ...progress, transfer: '{}', track: undefined }, 8)).toBe(true)
+    const report = { ...progress, sequence: undefined, transfer: '{}', track: undefined }
+    expect(await recordProgress(db, await findDeployment(db, 1), report, 8)).toBe(true)
     expect(await findDeployment(db, 1)).toMatchObject({ done_bytes: 6, transfer: '{}', track: null })
     const kept = {
       digest: 'd',

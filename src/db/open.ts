@@ -16,6 +16,7 @@ import { up as rolloutPolicy } from './migrations/010-rollout-policy.ts'
 import { up as longTexts } from './migrations/011-long-texts.ts'
 import { up as proofs } from './migrations/012-proofs.ts'
 import { up as events } from './migrations/013-events.ts'
+import { up as machine } from './migrations/014-machine.ts'
 import { up as operation } from './migrations/015-operation.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
@@ -40,6 +41,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '011-long-texts': { up: longTexts },
   '012-proofs': { up: proofs },
   '013-events': { up: events },
+  '014-machine': { up: machine },
   '015-operation': { up: operation },
 }
 

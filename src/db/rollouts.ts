@@ -120,7 +120,7 @@ export async function armBootRecord(db: Db, hostId: number, deploymentId: number
 export async function beginDeployment(db: Db, id: number, now: number): Promise<boolean> {
   const row = await findDeployment(db, id)
   if (row.state !== 'waiting' || !(await armBootRecord(db, row.host_id, id, now))) return false
-  if (!(await moveDeployment(db, row, 'queued', { due_at: now, waiting_for: 'its turn' }, now))) {
+  if (!(await moveDeployment(db, row, 'queued', { waiting_for: 'its turn' }, { by: 'conductor', at: now }))) {
     await releaseBootRecord(db, row.host_id, id, undefined, now)
     return false
   }
@@ -139,7 +139,7 @@ export async function cancelWaiting(db: Db, rolloutId: number, why: string, now:
     .execute()
   const failure = JSON.stringify({ code: 'cancelled', message: [`it did not begin: ${why}`] })
   for (const row of rows) {
-    if (!(await moveDeployment(db, row, 'cancelled', { failure }, now))) continue
+    if (!(await moveDeployment(db, row, 'cancelled', { failure }, { by: 'conductor', at: now }))) continue
     const text = `rollout ${rolloutId} does not begin it: ${why}`
     await addEvent(db, { source: 'conductor', kind: 'cancelled', text, ...about(row) }, now)
   }

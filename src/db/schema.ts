@@ -210,7 +210,7 @@ export type DeploymentRow = {
   boot_nonce: string | null
   /** The agent that used the token: it may ask again, no other may. */
   agent: string | null
-  /** Last sign of life: a boot request while booting, a report while deploying. */
+  /** Last sign of life, when it was noticed: a boot request while booting, a report while deploying. */
   heard_at: number | null
   step: DeploymentStep | null
   done_bytes: number
@@ -230,9 +230,27 @@ export type DeploymentRow = {
   scout_sha256: string | null
   /** When each state was entered, as JSON `[{state, at}]`. */
   history: string
-  /** Who works on the row, and until when nobody else may. */
+  /** The loop that works on the row, and a number that it counts up as long as it lives; see db/claims.ts. */
   lease_owner: string | null
+  lease_beat: Generated<number>
+  /** Of before there were beats: nobody reads it. */
   lease_until: number
+  /** When the agent's step began. */
+  step_since: number | null
+  /** The number of the last report of progress that counted, in this attempt. */
+  report_sequence: number | null
+  /** The newest event there was when this state was entered: what comes after it belongs to this state, whatever a clock says. */
+  state_event: number | null
+  /** The newest boot request of the machine that the engine has seen in this state. */
+  seen_event: number | null
+  /** The loader of this attempt, when it is to be another than the host's. */
+  boot_loader: Loader | null
+  /** How the image comes in this attempt, when it is to be another way than the rollout's. */
+  transfer_engine: TransferEngine | null
+  /** As JSON of model/tries.ts. */
+  tries: string | null
+  /** Attempts beyond those of the setup, for those in which no service was there. */
+  extra_attempts: Generated<number>
 }
 
 /** The order of a capture, and what of the disk has come: `frames` and `stored_bytes` are durable in its staged file. */

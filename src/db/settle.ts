@@ -14,7 +14,13 @@ export async function settleRestored(db: Kysely<Schema>, takenAt: number, now: n
   return await db.transaction().execute(async (tx) => {
     const active = await tx.selectFrom('deployments').selectAll().where('state', 'in', activeStates).execute()
     for (const row of active) {
-      await moveDeployment(tx, row, 'failed', { failure, failed_step: row.step ?? row.state }, now)
+      await moveDeployment(
+        tx,
+        row,
+        'failed',
+        { failure, failed_step: row.step ?? row.state },
+        { by: 'repair', at: now },
+      )
       await releaseBootRecord(tx, row.host_id, row.id, undefined, now)
       await addEvent(tx, { source: 'control', kind: 'failed', text, ...about(row) }, now)
     }

@@ -12,7 +12,7 @@ import type { Caller } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
 import type { RolloutView } from '../contract/types.ts'
 import { bootByMac } from '../db/boot.ts'
-import { findDeployment, findRollout, moveDeployment } from '../db/deployments.ts'
+import { findDeployment, findRollout } from '../db/deployments.ts'
 import { openDatabase } from '../db/open.ts'
 import { armBootRecord } from '../db/rollouts.ts'
 import { until } from '../lib/until.ts'
@@ -22,7 +22,14 @@ import { bootToken } from '../model/token.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { powerHandlers } from '../operations/power.ts'
 import { serviceHandlers } from '../operations/service.ts'
-import { exampleInventory, exampleProof, nameImage, openTestWorld, type TestWorld } from '../operations/testing.ts'
+import {
+  exampleInventory,
+  exampleProof,
+  nameImage,
+  openTestWorld,
+  putState,
+  type TestWorld,
+} from '../operations/testing.ts'
 import { type Conductor, startConductor } from './conductor.ts'
 import { type Engine, startEngine } from './engine.ts'
 
@@ -93,7 +100,7 @@ async function comesTo(id: number, state: RolloutView['state']): Promise<Rollout
 /** Plays how the deployment of a host of the rollout ends. */
 async function ends(id: number, host: string, state: DeploymentState): Promise<void> {
   const deployment = (await rolloutOf(id)).deployments.find((one) => one.host === host)
-  await moveDeployment(world.db, await findDeployment(world.db, deployment?.id ?? 0), state, {}, world.now())
+  await putState(world, deployment?.id ?? 0, state)
 }
 
 /** The agent of a machine that has been switched on: registers, and says that the disk is proven. */

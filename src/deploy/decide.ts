@@ -1,32 +1,41 @@
 // What to do with a deployment, decided from its row and a few facts: pure, so that every case is a test without a clock,
-// a socket or a database. engine.ts performs what is decided.
-import type { ActiveState } from '../model/deployment.ts'
+// a socket or a database. How long things may last, and what happens then, is in the table of model/deployment.ts; perform.ts
+// does what is decided.
+import { type ActiveState, type DeploymentStep, type Scale, stateRules, stepMs } from '../model/deployment.ts'
 import type { FailureCode } from '../model/failure.ts'
 import type { Course } from '../model/setup.ts'
+import { nextRung, type Rung, type Try } from '../model/tries.ts'
 
 export type DeploymentFacts = {
   readonly state: ActiveState
-  readonly stateSince: number
-  readonly deadlineAt: number | undefined
+  readonly kind: string
   readonly attempt: number
-  /** Last report of the agent in this attempt, or the engine's own start if that was later: silence while the service was
-   *  down is nobody's fault. */
+  /** Whether the machine may be told to boot the scout once more. */
+  readonly hasAttemptLeft: boolean
+  /** The row's, or what the table gives a state that was just entered. */
+  readonly deadlineAt: number
+  /** How long the state may last in all. */
+  readonly limitMs: number
+  /** Last sign of life in this state: a boot request, or a report of the agent. */
   readonly heardAt: number | undefined
-  /** The newest boot request of the machine in this state (DHCP, TFTP, HTTP), if there was any. */
-  readonly bootSeen: { readonly at: number; readonly text: string } | undefined
-  /** While `deploying`: when the machine asked for a boot script again, which a machine with a living agent never does. */
-  readonly bootedAgainAt: number | undefined
+  /** What the machine asked for last, in this boot. */
+  readonly bootSeen: string | undefined
+  /** While `deploying`: the machine has asked for a boot script again, which a machine with a living agent never does. */
+  readonly bootedAgain: boolean
+  readonly step: { readonly name: DeploymentStep; readonly since: number } | undefined
+  readonly scale: Scale
   /** While `rebooting`: whether the new system was seen. */
   readonly observed: boolean
-  /** Whether the machine was already reset once after it failed to show its new system. */
-  readonly nudged: boolean
+  readonly tries: readonly Try[]
+  /** How many power methods the host has. */
+  readonly methods: number
 }
 
 export type Decision =
-  /** Ask the controller: boot device network, power cycle; then `booting`. Begins a new attempt. */
-  | { readonly kind: 'power'; readonly why: string }
-  /** Machine is already asking for its boot file again: a new attempt without touching its power. */
-  | { readonly kind: 'boot-again'; readonly why: string }
+  /** A new attempt: `powering` switches the machine, `booting` finds it booting by itself. */
+  | { readonly kind: 'attempt'; readonly to: 'powering' | 'booting'; readonly why: string }
+  /** One order to a controller: boot device network, then power. */
+  | { readonly kind: 'order'; readonly rung: Rung }
   /** The new system was not seen yet: boot device disk, power cycle, once. */
   | { readonly kind: 'nudge'; readonly why: string }
   | { readonly kind: 'done'; readonly why: string }
@@ -42,16 +51,24 @@ export const agentSilenceMs = 120_000
  */
 export const bootStallMs = 120_000
 
-/** How often rows are looked at while nothing is due; reports and requests do not wait for it. */
+/** How often a row is looked at while nothing is due: each second, and more slowly the more hosts there are. */
 const lookEveryMs = 1000
+const lookEveryMsPerHost = 5
+const lookEveryMsMax = 15_000
+
+/** A machine that was not seen again is switched so often at most, those included that a service did not live to finish. */
+const nudgesMax = 3
 
 export function decide(facts: DeploymentFacts, setup: Course, now: number): Decision {
   switch (facts.state) {
     case 'queued':
+      return now >= facts.deadlineAt
+        ? timeIsUp(facts, 'its turn never came: no service had time to switch it')
+        : { kind: 'attempt', to: 'powering', why: 'the rollout began' }
     case 'powering':
-      return { kind: 'power', why: facts.attempt === 0 ? 'the rollout began' : `attempt ${facts.attempt + 1}` }
+      return decidePowering(facts, now)
     case 'booting':
-      return decideBooting(facts, setup, now)
+      return decideBooting(facts, now)
     case 'deploying':
       return decideDeploying(facts, setup, now)
     case 'rebooting':
@@ -59,39 +76,53 @@ export function decide(facts: DeploymentFacts, setup: Course, now: number): Deci
   }
 }
 
-function decideBooting(facts: DeploymentFacts, setup: Course, now: number): Decision {
-  const seen = facts.bootSeen
-  const late = facts.deadlineAt !== undefined && now >= facts.deadlineAt
-  const stalled = seen !== undefined && now - seen.at >= bootStallMs
+function decidePowering(facts: DeploymentFacts, now: number): Decision {
+  const mine = facts.tries.filter(({ step, attempt }) => step === 'power' && attempt === facts.attempt)
+  const last = mine.findLast(({ code }) => code !== undefined)
+  const rung = now >= facts.deadlineAt ? undefined : nextRung(mine, facts)
+  if (rung) return { kind: 'order', rung }
+  const times = mine.length > 1 ? ` (${mine.length} orders)` : ''
+  const why = `the machine could not be switched: ${last?.outcome ?? 'no controller had answered by the deadline'}${times}`
+  return timeIsUp(facts, why, last?.code)
+}
+
+function decideBooting(facts: DeploymentFacts, now: number): Decision {
+  const { bootSeen, heardAt } = facts
+  const late = now >= facts.deadlineAt
+  const stalled = bootSeen !== undefined && heardAt !== undefined && now - heardAt >= bootStallMs
   if (!late && !stalled) {
-    const waitingFor = seen
-      ? `the agent to register; the machine was last seen with: ${seen.text}`
-      : 'the machine to ask for its boot file'
-    return { kind: 'wait', untilMs: now + lookEveryMs, waitingFor }
+    const waitingFor = bootSeen
+      ? `the agent to register; the machine was last seen with: ${bootSeen}`
+      : stateRules.booting.waitsFor
+    return wait(facts, now, waitingFor)
   }
-  const minutes = Math.round((now - facts.stateSince) / 6000) / 10
-  const why = seen
-    ? `no agent registered within ${minutes} min; the last thing heard of the machine was: ${seen.text}`
+  const minutes = inMinutes(facts.limitMs - (facts.deadlineAt - now))
+  const why = bootSeen
+    ? `no agent registered within ${minutes} min; the last thing heard of the machine was: ${bootSeen}`
     : `the machine asked for nothing within ${minutes} min: it did not boot from the network, or its requests do not reach us`
-  return anotherAttempt(facts, setup, 'boot-timeout', why)
+  return timeIsUp(facts, why)
 }
 
 function decideDeploying(facts: DeploymentFacts, setup: Course, now: number): Decision {
-  if (facts.deadlineAt !== undefined && now >= facts.deadlineAt) {
-    return { kind: 'fail', code: 'deadline', why: 'the agent did not finish within the time that the setup gives it' }
-  }
-  const heardAt = facts.heardAt ?? facts.stateSince
-  if (facts.bootedAgainAt !== undefined && facts.bootedAgainAt > heardAt) {
+  const { code, waitsFor } = stateRules.deploying
+  if (now >= facts.deadlineAt) return timeIsUp(facts, 'the agent did not finish within the time that it was given')
+  if (facts.bootedAgain) {
     const why = 'the machine booted again while its agent was at work'
-    return facts.attempt < setup.deadlines.attempts
-      ? { kind: 'boot-again', why }
-      : { kind: 'fail', code: 'agent-silent', why: `${why}, in attempt ${facts.attempt}` }
+    if (facts.hasAttemptLeft) return { kind: 'attempt', to: 'booting', why }
+    return { kind: 'fail', code: 'agent-silent', why: `${why}, in attempt ${facts.attempt}` }
   }
-  if (now - heardAt >= agentSilenceMs) {
-    const why = `the agent has reported nothing for ${Math.round((now - heardAt) / 1000)} s`
-    return anotherAttempt(facts, setup, 'agent-silent', why)
+  const silentMs = now - (facts.heardAt ?? now)
+  if (silentMs >= agentSilenceMs) {
+    return anotherAttempt(facts, 'agent-silent', `the agent has reported nothing for ${Math.round(silentMs / 1000)} s`)
   }
-  return { kind: 'wait', untilMs: now + lookEveryMs, waitingFor: 'the agent to finish' }
+  const { step } = facts
+  if (step !== undefined) {
+    const limitMs = stepMs(step.name, facts.scale, setup.deadlines)
+    if (now - step.since >= limitMs) {
+      return anotherAttempt(facts, code, `step ${step.name} did not end within ${inMinutes(limitMs)} min`)
+    }
+  }
+  return wait(facts, now, waitsFor)
 }
 
 function decideRebooting(facts: DeploymentFacts, setup: Course, now: number): Decision {
@@ -100,25 +131,42 @@ function decideRebooting(facts: DeploymentFacts, setup: Course, now: number): De
   }
   if (setup.probe.kind === 'none') return { kind: 'done', why: 'nobody looked for the new system' }
   if (facts.observed) return { kind: 'done', why: 'the new system was observed' }
-  const { probe, deadlines } = setup
+  const { probe } = setup
   const what = probe.kind === 'tcp' ? `to answer on TCP port ${probe.port}` : 'to ask for its address by DHCP'
   const powersOff = setup.finish.action === 'poweroff'
-  const waitedMs = now - facts.stateSince
-  if (facts.deadlineAt !== undefined && now >= facts.deadlineAt) {
+  const waitedMs = facts.limitMs - (facts.deadlineAt - now)
+  const within = `within ${Math.round(waitedMs / 1000)} s`
+  if (now >= facts.deadlineAt) {
     const why = powersOff
       ? 'the disk is proven, but the machine did not switch off'
-      : `the disk is proven, but the new system was not seen ${what} within ${Math.round(waitedMs / 1000)} s`
-    return { kind: 'fail', code: 'probe-timeout', why }
+      : `the disk is proven, but the new system was not seen ${what} ${within}`
+    return timeIsUp(facts, why)
   }
-  if (!powersOff && !facts.nudged && waitedMs >= deadlines.observeMs / 2) {
-    return { kind: 'nudge', why: `the new system was not seen ${what} within ${Math.round(waitedMs / 1000)} s` }
+  const nudges = facts.tries.filter(({ step }) => step === 'observe')
+  const isNudged = nudges.some(({ outcome }) => outcome !== undefined) || nudges.length >= nudgesMax
+  if (!powersOff && !isNudged && waitedMs >= facts.limitMs / 2) {
+    return { kind: 'nudge', why: `the new system was not seen ${what} ${within}` }
   }
-  const waitingFor = powersOff ? 'the machine to switch off' : `the new system ${what}`
-  return { kind: 'wait', untilMs: now + lookEveryMs, waitingFor }
+  return wait(facts, now, powersOff ? 'the machine to switch off' : `the new system ${what}`)
 }
 
-function anotherAttempt(facts: DeploymentFacts, setup: Course, code: FailureCode, why: string): Decision {
-  return facts.attempt < setup.deadlines.attempts
-    ? { kind: 'power', why }
-    : { kind: 'fail', code, why: `${why} (attempt ${facts.attempt} of ${setup.deadlines.attempts})` }
+/** What the table says of the end of a state's time. */
+function timeIsUp(facts: DeploymentFacts, why: string, code = stateRules[facts.state].code): Decision {
+  return stateRules[facts.state].atDeadline === 'another-attempt'
+    ? anotherAttempt(facts, code, why)
+    : { kind: 'fail', code, why }
+}
+
+function anotherAttempt(facts: DeploymentFacts, code: FailureCode, why: string): Decision {
+  if (facts.hasAttemptLeft) return { kind: 'attempt', to: 'powering', why }
+  return { kind: 'fail', code, why: `${why} (attempt ${facts.attempt}, the last)` }
+}
+
+function wait({ scale }: DeploymentFacts, now: number, waitingFor: string): Decision {
+  const everyMs = Math.min(lookEveryMsMax, lookEveryMs + scale.hosts * lookEveryMsPerHost)
+  return { kind: 'wait', untilMs: now + everyMs, waitingFor }
+}
+
+function inMinutes(ms: number): number {
+  return Math.round(ms / 6000) / 10
 }

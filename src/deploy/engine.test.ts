@@ -9,7 +9,7 @@ import { bootByMac } from '../db/boot.ts'
 import { findDeployment } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
 import { until } from '../lib/until.ts'
-import type { DeploymentState } from '../model/deployment.ts'
+import { type DeploymentState, isActive } from '../model/deployment.ts'
 import { bootToken } from '../model/token.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { powerHandlers } from '../operations/power.ts'
@@ -52,7 +52,7 @@ afterEach(async () => {
 
 async function startIt(): Promise<void> {
   const power = inProcess(powerPort, powerHandlers(world))
-  engine = await startEngine({ ...world, power })
+  engine = await startEngine({ ...world, power, coldSeconds: 1 })
 }
 
 async function begin(): Promise<number> {
@@ -64,6 +64,20 @@ const view = async (deployment: number) => (await control.getDeployment({ deploy
 
 async function reaches(deployment: number, state: DeploymentState): Promise<void> {
   await until(state, async () => (await view(deployment)).state === state, { timeoutMs: 40_000, everyMs: 20 })
+}
+
+/** Lets time pass as it does while the engine looks: a jump would be taken for a clock that was set. */
+async function pass(deployment: number, ms: number): Promise<void> {
+  for (let left = ms, step = 0; left >= 0; step = Math.min(left, 40_000), left -= step || 1) {
+    world.clock.offsetMs += step
+    const at = world.now()
+    // A look puts the row off by a second.
+    const wasLookedAt = async (): Promise<boolean> => {
+      const row = await findDeployment(world.db, deployment)
+      return row.state === 'powering' || !isActive(row.state) || row.due_at >= at + 1000
+    }
+    await until('a look', wasLookedAt, { timeoutMs: 30_000, everyMs: 20 })
+  }
 }
 
 /** What a machine sends when it boots: an event of its host's timeline, as boot/record.ts writes it. */
@@ -120,8 +134,7 @@ test.each(['queued', 'powering', 'booting', 'deploying', 'rebooting'] as const)(
     if (agent && state === 'rebooting') await complete(agent)
     // What a killed process leaves: the claim on the row, and nothing else.
     await engine?.close()
-    const until = Date.now() + 3_600_000
-    await world.db.updateTable('deployments').set({ lease_owner: world.owner, lease_until: until }).execute()
+    await world.db.updateTable('deployments').set({ lease_owner: 'killed', lease_beat: 7 }).execute()
     await startIt()
     if (!agent) await reaches(id, 'booting')
     if (state !== 'rebooting') await complete(agent ?? (await agentRegisters()))
@@ -161,10 +174,10 @@ test('a machine that never boots is power-cycled, then fails with what was last 
   const id = await begin()
   await reaches(id, 'booting')
   await machineSends(id, 'tftp', 'tftp-asked')
-  world.clock.offsetMs += bootStallMs + 1000
+  await pass(id, bootStallMs + 1000)
   await until('the second attempt', async () => (await view(id)).attempt === 2, { timeoutMs: 10_000 })
   await reaches(id, 'booting')
-  world.clock.offsetMs += 11 * 60_000
+  await pass(id, 11 * 60_000)
   await reaches(id, 'failed')
   const { failure } = await view(id)
   expect(failure?.code).toBe('boot-timeout')
@@ -176,7 +189,7 @@ test('an agent that falls silent loses its key, and its machine gets another att
   const id = await begin()
   await reaches(id, 'booting')
   const lost = await agentRegisters()
-  world.clock.offsetMs += agentSilenceMs + 1000
+  await pass(id, agentSilenceMs + 1000)
   await until('the second attempt', async () => (await view(id)).attempt === 2, { timeoutMs: 10_000 })
   const progress = { step: 'transfer', doneBytes: 1, totalBytes: 2, bytesPerSecond: 1 } as const
   await expect(service.reportProgress({ deployment: id, ...progress }, lost)).rejects.toMatchObject({
@@ -206,11 +219,58 @@ test('a new system that does not show itself is booted from its disk once, then 
   const id = await begin()
   await reaches(id, 'booting')
   await service.completeDeployment({ deployment: id, proof: exampleProof }, await agentRegisters())
-  world.clock.offsetMs += 5 * 60_000 + 1000
+  await pass(id, 5 * 60_000 + 1000)
   await until('the disk', () => sim.events.some((event) => event.kind === 'boot' && event.device === 'default'), {
     timeoutMs: 15_000,
   })
-  world.clock.offsetMs += 5 * 60_000
+  await pass(id, 5 * 60_000)
   await reaches(id, 'failed')
   expect((await view(id)).failure).toMatchObject({ code: 'probe-timeout' })
+})
+
+test.each([3, -3])(
+  'a clock that is set by %i hours in the middle of a boot neither fails nor wedges the deployment',
+  async (hours) => {
+    await startIt()
+    const id = await begin()
+    await reaches(id, 'booting')
+    await machineSends(id, 'tftp', 'tftp-asked')
+    world.clock.offsetMs += hours * 3_600_000
+    await pass(id, 30_000)
+    expect(await view(id)).toMatchObject({ state: 'booting', attempt: 1 })
+    const agent = await agentRegisters()
+    await service.completeDeployment({ deployment: id, proof: exampleProof }, agent)
+    await machineSends(id, 'dhcp', 'dhcp-system')
+    await reaches(id, 'done')
+  },
+)
+
+test('a controller that refuses is passed over for the next power method of the host', async () => {
+  const { address, options, username, password } = sim.method('n1')
+  const given = Object.entries(options).map(([name, value]) => ({ name, value }))
+  const method = { driver: 'ipmi', address, options: given }
+  const powerMethods = [
+    { ...method, username: 'nobody', password: 'wrong' },
+    { ...method, username, password: password.reveal() },
+  ]
+  await control.changeHost({ name: 'n1', powerMethods }, admin)
+  await startIt()
+  const id = await begin()
+  await reaches(id, 'booting')
+  expect((await view(id)).tries).toMatchObject([
+    { step: 'power', how: 'hard, by power method 1', code: 'bmc-refused' },
+    { step: 'power', how: 'hard, by power method 2', outcome: 'the machine is on' },
+  ])
+})
+
+test('an attempt whose transfer failed at the origin is followed by one that is told to fetch by HTTP', async () => {
+  await startIt()
+  const id = await begin()
+  await reaches(id, 'booting')
+  const agent = await agentRegisters()
+  const report = { step: 'transfer', code: 'origin-unreachable', message: ['no route'], log: 'the tail' } as const
+  await service.reportFailure({ deployment: id, ...report, message: [...report.message] }, agent)
+  await until('the second attempt', async () => (await view(id)).attempt === 2, { timeoutMs: 10_000 })
+  await reaches(id, 'booting')
+  expect(await findDeployment(world.db, id)).toMatchObject({ transfer_engine: 'http', log: 'the tail' })
 })

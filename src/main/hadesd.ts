@@ -21,6 +21,7 @@ import { startEngine } from '../deploy/engine.ts'
 import { startRebooter } from '../deploy/rebooter.ts'
 import { openLibrary } from '../image/library.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
+import { steadyClock } from '../lib/steady-clock.ts'
 import { targetNow } from '../model/boot.ts'
 import { Failure } from '../model/failure.ts'
 import { signDigest } from '../model/image-signature.ts'
@@ -96,7 +97,7 @@ export async function startHadesd(options: Config): Promise<Hadesd> {
       signingKey: folder.signingKey,
       library: await openLibrary(folder.library, options.library.quota),
       log,
-      now: Date.now,
+      now: steadyClock(),
       owner: folder.owner,
       startedAt: Date.now(),
       confirmAbove: options.confirmAbove,

@@ -47,6 +47,7 @@ export const failureCodes = [
   'no-power-method',
   'boot-timeout',
   'agent-silent',
+  'agent-too-old',
   'token-refused',
   'probe-timeout',
   'deadline',

@@ -4,7 +4,7 @@ import { type ErrorDetail, ParseOption, XmlDocument, type XmlElement, XmlLibErro
 import { SaxesParser } from 'saxes'
 import { parseRate } from '../lib/size.ts'
 import type { BootTarget } from './boot.ts'
-import type { FinalAction } from './deployment.ts'
+import type { FinalAction, GivenDeadlines } from './deployment.ts'
 import type { Layout, RedeployMode } from './layout.ts'
 import type { PostInstall } from './post-install.ts'
 import { problemOfPostInstall } from './post-install-rules.ts'
@@ -29,28 +29,17 @@ export type Setup = {
   readonly transfer: TransferPolicy
   readonly finish: { readonly action: FinalAction; readonly target: BootTarget }
   readonly probe: Probe
-  readonly deadlines: SetupDeadlines
+  readonly deadlines: GivenDeadlines
 }
 
 /** What the engine needs to know of any work on a host. */
 export type Course = Pick<Setup, 'finish' | 'probe' | 'deadlines'>
 
-export type SetupDeadlines = {
-  /** From power-on to the agent's registration, each attempt. */
-  readonly bootMs: number
-  /** From registration to the proven disk. */
-  readonly deployMs: number
-  /** From the agent's reboot to the observed new system. */
-  readonly observeMs: number
-  /** How often the machine is told to boot the scout before the deployment fails. */
-  readonly attempts: number
-}
-
-/** Generous enough for servers that take ten minutes to test their memory. */
-export const defaultDeadlines: SetupDeadlines = {
-  bootMs: 20 * 60_000,
-  deployMs: 4 * 3_600_000,
-  observeMs: 20 * 60_000,
+/** What holds where nothing is said: the times of model/deployment.ts, and three attempts. */
+export const defaultDeadlines: GivenDeadlines = {
+  bootMs: undefined,
+  deployMs: undefined,
+  observeMs: undefined,
   attempts: 3,
 }
 
@@ -176,15 +165,15 @@ function readProbe(element: XmlElement | undefined): Probe {
   return element && child(element, 'none') ? { kind: 'none' } : { kind: 'dhcp' }
 }
 
-function readDeadlines(element: XmlElement | undefined): SetupDeadlines {
-  const duration = (name: string, otherwise: number): number => {
+function readDeadlines(element: XmlElement | undefined): GivenDeadlines {
+  const duration = (name: string): number | undefined => {
     const text = element && attribute(element, name)
-    return text === undefined ? otherwise : durationMs(text)
+    return text === undefined ? undefined : durationMs(text)
   }
   return {
-    bootMs: duration('boot', defaultDeadlines.bootMs),
-    deployMs: duration('deploy', defaultDeadlines.deployMs),
-    observeMs: duration('observe', defaultDeadlines.observeMs),
+    bootMs: duration('boot'),
+    deployMs: duration('deploy'),
+    observeMs: duration('observe'),
     attempts: Number((element && attribute(element, 'attempts')) ?? defaultDeadlines.attempts),
   }
 }

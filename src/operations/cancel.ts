@@ -31,7 +31,7 @@ export async function cancelDeployments(
     if (only && !only.has(row.host_id)) continue
     if (!allowedIn.cancel.some((state) => state === row.state)) continue
     const failure = JSON.stringify({ code: 'cancelled', message: [`cancelled while ${row.state}`] })
-    if (!(await moveDeployment(tx, row, 'cancelled', { failure }, now))) continue
+    if (!(await moveDeployment(tx, row, 'cancelled', { failure }, { by: 'operator', at: now }))) continue
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now)
     const text = `cancelled while ${row.state}, by ${caller.kind} from ${caller.address}`
     await addEvent(tx, { source: 'control', kind: 'cancelled', text, ...about(row) }, now)

@@ -180,7 +180,8 @@ async function complete(world: World, row: NamedDeployment, report: CaptureRepor
     total_bytes: capture.size_bytes ?? 0,
     bytes_per_second: 0,
   } as const
-  await changeDeployment(db, row, { ...alive, done_bytes: state?.doneBytes ?? 0 })
+  const began = row.step === 'publish' ? {} : { step_since: world.now() }
+  await changeDeployment(db, row, { ...alive, ...began, done_bytes: state?.doneBytes ?? 0 })
   if (state) return { state: 'publishing' as const }
   await recordReport(db, row.id, JSON.stringify(report))
   const progress = { doneBytes: 0 }
@@ -221,10 +222,9 @@ async function publish(
         step: null,
         done_bytes: sizeBytes,
         bytes_per_second: 0,
-        due_at: now(),
         waiting_for: 'the machine to be let go',
       }
-      if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
+      if (!(await moveDeployment(tx, row, 'rebooting', change, { by: 'agent', at: now() }))) return false
       await addImage(tx, image)
       // Whoever collected what has no name did so before it had one.
       await readManifest(library, digest)
@@ -250,7 +250,7 @@ async function endFailed({ db, now }: World, deployment: number, error: unknown)
     const row = await findDeployment(tx, deployment)
     if (row.state !== 'deploying') return
     const change = { failure: JSON.stringify(report), failed_step: 'publish' }
-    if (!(await moveDeployment(tx, row, 'failed', change, now()))) return
+    if (!(await moveDeployment(tx, row, 'failed', change, { by: 'agent', at: now() }))) return
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
     const text = `publish failed: ${report.message.join(': ')}`
     await addEvent(tx, { source: 'control', kind: 'failed', text, ...about(row) }, now())

@@ -117,8 +117,8 @@ export function eraseIntake(world: World): Pick<Handlers<typeof serviceOperation
       if (row.state !== 'deploying') return stop(row)
       await findErasure(db, deployment)
       const moved = await db.transaction().execute(async (tx) => {
-        const change = { step: null, bytes_per_second: 0, due_at: now(), waiting_for: 'the machine to be let go' }
-        if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
+        const change = { step: null, bytes_per_second: 0, waiting_for: 'the machine to be let go' }
+        if (!(await moveDeployment(tx, row, 'rebooting', change, { by: 'agent', at: now() }))) return false
         await recordErasure(tx, deployment, JSON.stringify(report))
         await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
         const text = `erased: ${report.disks.map((disk) => disk.path).join(', ')}`

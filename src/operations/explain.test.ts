@@ -33,7 +33,8 @@ async function deploy(host = 'n1'): Promise<number> {
 
 async function fail(id: number, code: string): Promise<void> {
   const row = await findDeployment(world.db, id)
-  await moveDeployment(world.db, row, 'failed', { failure: JSON.stringify({ code, message: ['it did'] }) }, world.now())
+  const failure = JSON.stringify({ code, message: ['it did'] })
+  await moveDeployment(world.db, row, 'failed', { failure }, { by: 'engine', at: world.now() })
 }
 
 const explain = async (input: { host: string; deployment?: number; console?: string }) =>

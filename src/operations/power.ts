@@ -14,7 +14,7 @@ import type { PowerMethod } from '../model/power.ts'
 import { readPower, setBootDevice, switchPower, testPowerMethod } from '../power/control.ts'
 import { driverOf, powerDrivers } from '../power/drivers.ts'
 import { hostsOf } from './nodeset.ts'
-import { failureReport } from './views.ts'
+import { failureReport, present } from './views.ts'
 import type { World } from './world.ts'
 
 /** What the contract takes for a power method. */
@@ -72,25 +72,26 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
   return {
     async getPower({ nodeset }) {
       return {
-        outcomes: await each(world, await hostsOf(db, nodeset), async (method, log) => {
+        outcomes: await each(world, await hostsOf(db, nodeset), 1, async (method, log) => {
           const state = await readPower(method, { log })
           return { state, confirmed: state !== 'unknown' }
         }),
       }
     },
-    async setPower({ nodeset, action, soft }) {
+    async setPower({ nodeset, action, soft = false, offSeconds, method: which = 1 }, _caller, signal) {
       const hosts = await hostsOf(db, nodeset)
-      const outcomes = await each(world, hosts, async (method, log) => {
-        const { reached, confirmed } = await switchPower(method, action, { log, soft: soft ?? false })
+      const options = { soft, ...present({ offMs: offSeconds && offSeconds * 1000, signal }) }
+      const outcomes = await each(world, hosts, which, async (method, log) => {
+        const { reached, confirmed } = await switchPower(method, action, { ...options, log })
         return { state: reached, confirmed }
       })
       await tell(world, hosts, outcomes, `power ${action}`)
       return { outcomes }
     },
-    async setBootDevice({ nodeset, device }) {
+    async setBootDevice({ nodeset, device, method: which = 1 }, _caller, signal) {
       const hosts = await hostsOf(db, nodeset)
-      const outcomes = await each(world, hosts, async (method, log) => {
-        const { confirmed } = await setBootDevice(method, device, { log })
+      const outcomes = await each(world, hosts, which, async (method, log) => {
+        const { confirmed } = await setBootDevice(method, device, { log, ...present({ signal }) })
         return { confirmed }
       })
       await tell(world, hosts, outcomes, `boot device ${device}`)
@@ -98,7 +99,7 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
     },
     async testPower({ host }) {
       const hosts = await findHosts(db, [host])
-      const [outcome] = await each(world, hosts, async (method, log) => {
+      const [outcome] = await each(world, hosts, 1, async (method, log) => {
         const test = await testPowerMethod(method, { log })
         if (test.works) return { state: test.state, confirmed: true }
         const { failure } = test
@@ -119,9 +120,11 @@ export function powerHandlers(world: World): Handlers<typeof powerOperations> {
   }
 }
 
+/** Asks every host's power method number `which`, counted from 1. */
 async function each(
   { db, keyring, log }: World,
   hosts: readonly Host[],
+  which: number,
   ask: (method: PowerMethod, log: Logger) => Promise<Said>,
 ): Promise<PowerOutcome[]> {
   const methods = await powerMethodsOf(
@@ -130,9 +133,11 @@ async function each(
   )
   return await Promise.all(
     hosts.map(async (host): Promise<PowerOutcome> => {
-      const [current] = methods.get(host.id) ?? []
+      const current = methods.get(host.id)?.[which - 1]
       try {
-        if (!current) throw new Failure('no-power-method', `host ${host.name} has no power method`)
+        if (!current) {
+          throw new Failure('no-power-method', `host ${host.name} has no power method${which > 1 ? ` ${which}` : ''}`)
+        }
         return {
           host: host.name,
           driver: current.driver,

@@ -41,7 +41,7 @@ async function prove(): Promise<void> {
 
 async function end(state: 'done' | 'failed'): Promise<void> {
   const row = await findDeployment(world.db, deployment)
-  await moveDeployment(world.db, row, state, {}, world.now())
+  await moveDeployment(world.db, row, state, {}, { by: 'engine', at: world.now() })
   const about = { hostId: row.host_id, deploymentId: row.id }
   await addEvent(
     world.db,

@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Caller } from '../contract/operation.ts'
-import { findDeployment, moveDeployment } from '../db/deployments.ts'
 import { findHosts, putInventory } from '../db/hosts.ts'
 import type { DeploymentState } from '../model/deployment.ts'
 import { controlHandlers } from './control.ts'
-import { exampleInventory, nameImage, openTestWorld, type TestWorld } from './testing.ts'
+import { exampleInventory, nameImage, openTestWorld, putState, type TestWorld } from './testing.ts'
 
 const admin: Caller = { kind: 'user', name: 'ada', role: 'admin', address: 'test' }
 
@@ -40,7 +39,7 @@ const plan = async (nodeset: string, order: Order = {}) =>
 const rolloutOf = async (id: number) => (await control.getRollout({ rollout: id }, admin)).rollout
 
 async function ends(deployment: number | undefined, state: DeploymentState): Promise<void> {
-  await moveDeployment(world.db, await findDeployment(world.db, deployment ?? 0), state, {}, world.now())
+  await putState(world, deployment ?? 0, state)
 }
 
 async function targets(): Promise<string[]> {

@@ -136,3 +136,42 @@ test('a failure ends the deployment with step, code, words and log, and late rep
   expect(late).toMatchObject({ action: 'stop' })
   expect(await state()).toBe('failed')
 })
+
+test('a report that is overtaken by a later one changes nothing, and neither does the same one again', async () => {
+  const { sessionKey } = await register()
+  const report = (sequence: number, doneBytes: number) =>
+    service.reportProgress({ deployment, ...progress, sequence, doneBytes }, bearer(sessionKey))
+  expect(await report(7, 9)).toEqual({ action: 'continue' })
+  expect(await report(6, 5)).toEqual({ action: 'continue' })
+  expect(await report(7, 5)).toEqual({ action: 'continue' })
+  expect((await control.getDeployment({ deployment }, admin)).deployment.doneBytes).toBe(9)
+})
+
+test('an agent that is too old is told so, and its deployment ends with the same words', async () => {
+  const old = { ...registration(), agentVersion: '0.0.9' }
+  const words = 'the scout has an agent of version 0.0.9, and this service takes 0.1.0 and later'
+  await expect(service.registerHost(old, bearer(token))).rejects.toMatchObject({
+    code: 'agent-too-old',
+    message: words,
+  })
+  expect((await control.getDeployment({ deployment }, admin)).deployment).toMatchObject({
+    state: 'failed',
+    failure: { code: 'agent-too-old', message: [words] },
+  })
+  expect((await control.listBoot({ nodeset: 'n1' }, admin)).records[0]?.target).toBe('local')
+})
+
+test('what an agent could not do may be tried again as often as the setup says, and no more', async () => {
+  const failure = { step: 'transfer', code: 'origin-unreachable', log: '' } as const
+  for (const attempt of [1, 2, 3]) {
+    const { sessionKey } = await register()
+    const report = { deployment, ...failure, message: ['no route'] }
+    await service.reportFailure(report, bearer(sessionKey))
+    // The key has died with the attempt, or the attempt is the last.
+    const again = service.reportFailure(report, bearer(sessionKey))
+    if (attempt < 3) await expect(again).rejects.toMatchObject({ code: 'token-refused' })
+    else await again
+    expect(await state()).toBe(attempt < 3 ? 'powering' : 'failed')
+    if (attempt < 3) token = await armDeployment(world, deployment, `nonce-${attempt + 1}`)
+  }
+})

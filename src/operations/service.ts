@@ -1,10 +1,12 @@
 // The Service Port's handlers: an agent proves that it is the one that was expected, asks, and reports. Reports that come
 // late, twice or out of order change nothing; the answer then tells the agent to stop.
+import { failureMeanings } from '../contract/failures.ts'
 import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
 import type { Disk, FailureReport, Inventory, Proof } from '../contract/types.ts'
 import type { Instructions, Work } from '../contract/work-types.ts'
 import { approveDisk, approvedDisksOf } from '../db/approved-disks.ts'
+import { beginAttempt, hasAttemptLeft } from '../db/attempts.ts'
 import { releaseBootRecord } from '../db/boot.ts'
 import { courseOf, findCapture } from '../db/captures.ts'
 import {
@@ -12,6 +14,7 @@ import {
   findDeployment,
   findRollout,
   imagesOfRollout,
+  keepLog,
   moveDeployment,
   type NamedDeployment,
   recordProgress,
@@ -24,16 +27,17 @@ import type { Db } from '../db/open.ts'
 import { scriptsOfRollout } from '../db/scripts.ts'
 import { setupById } from '../db/setups.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
+import { isTooOld, oldestAgent } from '../model/agent-version.ts'
 import { type ApprovedDisk, isApproved } from '../model/approved-disk.ts'
 import { chooseDisks } from '../model/choose-disk.ts'
-import type { DeploymentStep } from '../model/deployment.ts'
+import { type DeploymentStep, stateRules } from '../model/deployment.ts'
 import { Failure, invariant } from '../model/failure.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
 import { lengthen } from '../model/pace.ts'
 import type { PostInstall } from '../model/post-install.ts'
 import { parseSetup } from '../model/setup.ts'
-import { attemptToken, sessionKey } from '../model/token.ts'
+import { attemptToken, newNonce, sessionKey } from '../model/token.ts'
 import { admit, armed, bearer, stop } from './agent-session.ts'
 import { captureIntake } from './capture-intake.ts'
 import { eraseIntake, eraseWork } from './erasures.ts'
@@ -73,15 +77,19 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
       return { instructions }
     },
 
-    async reportProgress({ deployment, step, transfer, ...progress }, caller) {
+    async reportProgress({ deployment, step, transfer, sequence, ...progress }, caller) {
       const row = await admit(world, deployment, caller)
-      if (row.state === 'deploying' && row.step !== step) await event(row, 'step', `began ${step}`)
+      const isLate = sequence !== undefined && sequence <= (row.report_sequence ?? -1)
+      if (row.state === 'deploying' && row.step !== step && !isLate) await event(row, 'step', `began ${step}`)
       // Of the other steps there is no rate to keep: the track ends with the transfer.
       const sample = { at: now(), bytes: transfer?.writtenBytes ?? progress.doneBytes }
       const track = step === 'transfer' ? JSON.stringify(lengthen(trackOf(row), sample)) : undefined
       const counts = transfer && JSON.stringify(transfer)
-      const running = await recordProgress(db, deployment, { step, ...progress, transfer: counts, track }, now())
-      return running ? { action: 'continue' } : stop(row)
+      const report = { step, sequence, ...progress, transfer: counts, track }
+      if (await recordProgress(db, row, report, now())) return { action: 'continue' }
+      // Either the work has ended, or this report was overtaken by a later one, which says all that it says.
+      const after = await admit(world, deployment, caller)
+      return after.state === 'deploying' ? { action: 'continue' } : stop(after)
     },
 
     async reportEvent({ deployment, kind, text }, caller) {
@@ -92,8 +100,10 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
 
     async reportFailure({ deployment, step, code, message, log }, caller) {
       const row = await admit(world, deployment, caller)
+      // What comes late, or twice, is of work that has ended.
       if (row.state !== 'deploying') return {}
-      await fail(world, row, { source: 'agent', step, code, message, log })
+      const failure = { source: 'agent', step, code, message, log } as const
+      if (!(await tryAgain(world, { ...row, step }, failure))) await fail(world, row, failure)
       return {}
     },
 
@@ -148,13 +158,11 @@ async function handOver({ db, now }: World, row: NamedDeployment, proof: Proof):
     const change = {
       proof: JSON.stringify(proof),
       ...(proof.transfer ? { transfer: JSON.stringify(proof.transfer) } : {}),
-      deadline_at: now() + setup.deadlines.observeMs,
-      due_at: now(),
       step: null,
       bytes_per_second: 0,
       waiting_for: 'the new system to show itself',
     }
-    if (!(await moveDeployment(tx, row, 'rebooting', change, now()))) return false
+    if (!(await moveDeployment(tx, row, 'rebooting', change, { by: 'agent', at: now() }))) return false
     await releaseBootRecord(tx, row.host_id, row.id, setup.finish.target, now())
     await approveProven(tx, row, { layout: setup.layout, proof }, now())
     const text = `the disk is proven: ${proof.bytesReadBack} bytes read back; boots ${setup.finish.target} from now on`
@@ -169,41 +177,48 @@ async function registerHost(
   caller: Caller,
 ) {
   const { db, keyring, now } = world
-  const row = await db.transaction().execute(async (tx) => {
+  const admitted = await db.transaction().execute(async (tx) => {
     const [host] = await findHosts(tx, [input.host])
     invariant(host, 'findHosts returns every host or fails')
     const deployment = (await activeDeployments(tx, [host.id])).get(host.id)
     if (!deployment) throw new Failure('token-refused', `no deployment of ${input.host} is under way`)
     bearer(caller, attemptToken(keyring, armed(deployment)), 'boot token')
-    if (deployment.agent === input.agent) return deployment
+    if (isTooOld(input.agentVersion)) return { tooOld: deployment, row: deployment }
+    if (deployment.agent === input.agent) return { row: deployment, tooOld: undefined }
     if (deployment.agent !== null) {
       throw new Failure('token-refused', `the boot token of ${input.host} was used by another agent`)
     }
-    const { deadlines } = await courseOf(tx, deployment)
-    // To stay as a source is no delay of the work: its time is not taken from the setup's.
-    const { linger_seconds } = await findRollout(tx, deployment.rollout_id)
     const change = {
       agent: input.agent,
       agent_version: input.agentVersion,
       scout_sha256: input.scoutSha256 ?? null,
       heard_at: now(),
-      deadline_at: now() + deadlines.deployMs + (linger_seconds ?? 0) * 1000,
-      due_at: now(),
       step: 'inventory' as const,
-      waiting_for: 'the agent to finish',
+      step_since: now(),
+      waiting_for: stateRules.deploying.waitsFor,
     }
-    if (!(await moveDeployment(tx, deployment, 'deploying', change, now()))) {
+    if (!(await moveDeployment(tx, deployment, 'deploying', change, { by: 'agent', at: now() }))) {
       throw new Failure('wrong-state', `the deployment of ${input.host} has just changed: ask again`)
     }
     await putInventory(tx, host.id, JSON.stringify(input.inventory), now())
     const { cpuCount, memoryBytes, disks, firmware } = input.inventory
     const text = `the agent registered from ${caller.address}: ${firmware}, ${cpuCount} CPU, ${Math.round(memoryBytes / 2 ** 20)} MiB, ${disks.length} disks`
     await addEvent(tx, { source: 'agent', kind: 'registered', text, ...about(deployment) }, now())
-    return await findDeployment(tx, deployment.id)
+    return { row: await findDeployment(tx, deployment.id), tooOld: undefined }
   })
+  if (admitted.tooOld) return await refuseOldAgent(world, admitted.tooOld, input.agentVersion)
+  const { row } = admitted
   const key = sessionKey(keyring, armed(row))
   invariant(key, 'a registered deployment has a nonce and an agent')
   return { row, sessionKey: key.reveal() }
+}
+
+/** An agent that speaks another contract could not end what it begins: the deployment ends, and both are told why. */
+async function refuseOldAgent(world: World, row: NamedDeployment, version: string): Promise<never> {
+  const words = `the scout has an agent of version ${version}, and this service takes ${oldestAgent} and later`
+  const failure = { code: 'agent-too-old', message: [words] } as const
+  await fail(world, row, { source: 'service', step: 'inventory', ...failure, message: [words] })
+  throw new Failure(failure.code, words, { at: 'agentVersion' })
 }
 
 /** A machine that boots with an old token asks until it is switched off: enough is told to see it. */
@@ -236,6 +251,25 @@ async function tellClock({ db, now }: World, row: NamedDeployment, { clockAt }: 
 
 type Ending = { readonly source: 'agent' | 'service'; readonly step: DeploymentStep; readonly log?: string }
 
+/**
+ * Gives the machine another attempt when what its agent could not do may succeed then, and one is left. The agent's key dies
+ * with the attempt; the machine is switched. False when there is none, and the deployment is to fail.
+ */
+async function tryAgain(
+  { db, now, keyring }: World,
+  row: NamedDeployment,
+  { step, code, message, log }: FailureReport & Ending,
+): Promise<boolean> {
+  if (!failureMeanings[code].retry) return false
+  if (!hasAttemptLeft(row, (await courseOf(db, row)).deadlines)) return false
+  const why = `${step} failed: ${message.join(': ')}`
+  return await db.transaction().execute(async (tx) => {
+    const isBegun = await beginAttempt(tx, row, { to: 'powering', why, by: 'agent', nonce: newNonce(keyring) }, now())
+    if (isBegun && log !== undefined) await keepLog(tx, row.id, log)
+    return isBegun
+  })
+}
+
 /** Ends a deployment that cannot go on, if it is still as it was read. */
 async function fail(
   { db, now }: World,
@@ -245,7 +279,7 @@ async function fail(
   const failure = JSON.stringify({ code, message })
   await db.transaction().execute(async (tx) => {
     const change = { failure, failed_step: step, ...(log === undefined ? {} : { log }) }
-    if (!(await moveDeployment(tx, row, 'failed', change, now()))) return
+    if (!(await moveDeployment(tx, row, 'failed', change, { by: 'agent', at: now() }))) return
     await releaseBootRecord(tx, row.host_id, row.id, undefined, now())
     const text = `${step} failed: ${message.join(': ')}`
     await addEvent(tx, { source, kind: 'failed', text, ...about(row) }, now())

@@ -10,6 +10,7 @@ import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
 import { Secret } from '../lib/secret.ts'
 import { SigningKey } from '../lib/signing.ts'
+import { type DeploymentState, isOpen } from '../model/deployment.ts'
 import type { ImageKind } from '../model/image.ts'
 import { attemptToken } from '../model/token.ts'
 import { newAttempts } from './attempts.ts'
@@ -80,15 +81,24 @@ export async function nameImage(
 
 /** What the engine does when it has switched a machine on: a new attempt with a boot token. Returns the token. */
 export async function armDeployment(world: World, id: number, nonce = 'nonce-1'): Promise<string> {
-  const row = await findDeployment(world.db, id)
-  await moveDeployment(
-    world.db,
-    row,
-    'booting',
-    { boot_nonce: nonce, attempt: row.attempt + 1, agent: null },
-    world.now(),
-  )
+  const { db } = world
+  const row = await findDeployment(db, id)
+  const by = { by: 'engine', at: world.now() } as const
+  const attempt = { boot_nonce: nonce, attempt: row.attempt + 1, agent: null }
+  if (row.state === 'queued') await moveDeployment(db, row, 'powering', attempt, by)
+  const from = row.state === 'queued' ? await findDeployment(db, id) : row
+  await moveDeployment(db, from, 'booting', from.state === 'powering' ? { boot_nonce: nonce } : attempt, by)
   return attemptToken(world.keyring, { id, nonce })?.reveal() ?? ''
+}
+
+/** Ends a deployment, or moves it, whatever the state machine says: what came before is not played. */
+export async function putState({ db, now }: World, id: number, state: DeploymentState): Promise<void> {
+  const ended = isOpen(state) ? {} : { ended_at: now(), deadline_at: null, waiting_for: null }
+  await db
+    .updateTable('deployments')
+    .set({ state, state_since: now(), ...ended })
+    .where('id', '=', id)
+    .execute()
 }
 
 export const exampleInventory: Inventory = {

@@ -37,7 +37,9 @@ export function transferOrders(world: Pick<World, 'db' | 'library' | 'log' | 'bo
   const { db, bootBase } = world
   const infoHashOf = infoHashes(world)
   return async (row, digest) => {
-    const { engine: wanted, ...policy } = await findRollout(db, row.rollout_id)
+    const { engine: usual, ...policy } = await findRollout(db, row.rollout_id)
+    // An attempt whose transfer failed is followed by one that takes another way.
+    const wanted = row.transfer_engine ?? usual
     const site = row.site === null ? undefined : await findSite(db, row.site)
     const infoHash = (wanted ?? 'http') === 'http' ? undefined : await infoHashOf(digest)
     // A rollout of before there were engines, or an image that has no torrent: the origin alone always does.

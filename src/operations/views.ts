@@ -29,6 +29,7 @@ import { causeChain, Failure } from '../model/failure.ts'
 import type { DiskHint } from '../model/host.ts'
 import { formatImageReference } from '../model/image.ts'
 import type { Layout } from '../model/layout.ts'
+import { readTries } from '../model/tries.ts'
 import { transferOf } from './transfers.ts'
 
 export function dateTime(ms: number): string {
@@ -179,13 +180,24 @@ export function deploymentView(row: NamedDeployment, now: number): DeploymentVie
       step: state,
       seconds: ((history[index + 1]?.at ?? end) - at) / 1000,
     })),
-    ...present({ transfer: transferOf(row) }),
+    ...present({ transfer: transferOf(row), tries: triesView(row) }),
     ...present({ step: row.step, waitingFor: row.waiting_for, failedStep: row.failed_step, log: row.log }),
     ...(row.deadline_at === null ? {} : { deadlineAt: dateTime(row.deadline_at) }),
     ...(row.ended_at === null ? {} : { endedAt: dateTime(row.ended_at) }),
     ...(row.failure === null ? {} : { failure: JSON.parse(row.failure) as FailureReport }),
     ...(row.proof === null ? {} : { proof: proofView(row.proof) }),
   }
+}
+
+function triesView(row: NamedDeployment): DeploymentView['tries'] {
+  const tries = readTries(row.tries).map(({ attempt, step, how, at, outcome, code }) => ({
+    attempt,
+    step,
+    how,
+    at: dateTime(at),
+    ...present({ outcome: outcome?.slice(0, 4000), code }),
+  }))
+  return tries.length === 0 ? undefined : tries
 }
 
 /** A capture with its deployment. */

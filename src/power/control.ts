@@ -22,7 +22,7 @@ const lookEveryMsMax = 2_000
 /** How long a running system may take to shut down before it is switched off; it comes on top of the deadline. */
 const softMs = 60_000
 /** How long a cycle leaves the machine off: IPMI 2.0 (28.3) asks for at least one second, for capacitors and relays. */
-const offMs = 1_000
+const usualOffMs = 1_000
 
 /** The part of a logger that is used here: one object, one sentence. */
 export type PowerLog = Record<'info' | 'warn', (fields: Record<string, unknown>, sentence: string) => void>
@@ -34,6 +34,8 @@ export type PowerOptions = {
   readonly deadlineMs?: number
   /** Before an `off` or a `cycle`, lets the running system shut down by itself, where the driver can ask it to. */
   readonly soft?: boolean
+  /** How long a `cycle` leaves the machine off; it comes on top of the deadline. */
+  readonly offMs?: number
   readonly log?: PowerLog
 }
 
@@ -99,6 +101,7 @@ export async function switchPower(
     let reached: PowerState = 'unknown'
     if (options.soft && (action === 'off' || action === 'cycle')) await shutDown(request)
     const steps: SwitchAction[] = action === 'cycle' ? ['off', 'on'] : [action]
+    const { offMs = usualOffMs } = options
     for (const [i, step] of steps.entries()) {
       if (i > 0 && reached !== 'unknown') await delay(offMs, undefined, { signal: request.signal })
       reached = await takeStep(request, step)
@@ -181,7 +184,7 @@ async function inTurn<T>(
   work: (request: Request) => Promise<T>,
 ): Promise<T> {
   const driver = driverOf(method)
-  const deadlineMs = (options.deadlineMs ?? defaultDeadlineMs) + (options.soft ? softMs : 0)
+  const deadlineMs = (options.deadlineMs ?? defaultDeadlineMs) + (options.soft ? softMs : 0) + (options.offMs ?? 0)
   const cancelled = options.signal ?? never
   let deadline = never
   try {
