@@ -38,7 +38,7 @@ export async function countSealed(db: Db, keyId: string, isOldest: boolean): Pro
     const before = isOldest ? sql`or ${column} not like '%:%'` : sql``
     const { rows } = await sql<{ count: number }>`
       select count(*) as count from ${table} where ${column} like ${`${keyId}:%`} ${before}`.execute(db)
-    count += Number(rows[0]?.count ?? 0)
+    count += rows[0]?.count ?? 0
   }
   return count
 }
