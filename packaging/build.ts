@@ -25,6 +25,7 @@ const depends = [
   'util-linux',
   'iproute2',
   'ipmitool',
+  'openssl',
   'qemu-utils',
 ]
 /** What only some sources of images need. */

@@ -150,7 +150,7 @@ test('told to stop, it lets calls under way end and tells new ones to ask again,
 test('a second signal ends it at once', async () => {
   await start()
   void control()
-    .listEvents({ after: 1_000_000, waitMs: 60_000 })
+    .listEvents({ after: 1_000_000, waitMs: 20_000 })
     .catch(() => undefined)
   await until('the call', async () => (await get('/metrics')).ok, { timeoutMs: 10_000 })
   child?.kill('SIGTERM')
