@@ -151,7 +151,7 @@ async function run(world: World, options: { token?: string; problem?: unknown; k
         token: new Secret(options.token ?? world.service.bootToken),
         ...(options.key === undefined ? {} : { key: options.key }),
       },
-      version: '0.0.0-test',
+      version: '0.1.0',
       connect: (token) => createClient(servicePort, { kind: 'http', baseUrl: world.serviceUrl, token }),
       look: async () => {
         const look = await lookAtMachine(signal)
@@ -181,7 +181,7 @@ test('a machine is deployed, proven and handed over', async () => {
   const [registered] = service.of('registerHost')
   expect(registered).toMatchObject({
     host: 'n01',
-    agentVersion: '0.0.0-test',
+    agentVersion: '0.1.0',
     inventory: { disks: [{ serial: 'S1' }] },
   })
   const [completed] = service.of('completeDeployment')

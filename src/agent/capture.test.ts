@@ -107,7 +107,7 @@ async function attempt(deployment: number, disks: readonly SeenDisk[], nonce = '
   return await runAgent(
     {
       arguments: { service: baseUrl, host: 'n01', token: new Secret(token) },
-      version: '0.0.0-test',
+      version: '0.1.0',
       connect: (token) => createClient(servicePort, { kind: 'http', baseUrl, token }),
       look: async () => {
         const look = await lookAtMachine(never)
