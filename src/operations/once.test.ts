@@ -91,7 +91,11 @@ test('a key is refused with another input, another operation, where none is take
     [client().startRollout(order, { idempotencyKey: 'a b' }), 'bad-input'],
     [client().startRollout(order, { idempotencyKey: 'k'.repeat(191) }), 'bad-input'],
   ] as const
-  for (const [call, code] of refusals) await expect(call).rejects.toMatchObject({ code, at: 'idempotencyKey' })
+  await Promise.all(
+    refusals.map(async ([call, code]) => {
+      await expect(call).rejects.toMatchObject({ code, at: 'idempotencyKey' })
+    }),
+  )
   expect(await rollouts()).toBe(1)
 })
 

@@ -85,9 +85,8 @@ export async function armDeployment(world: World, id: number, nonce = 'nonce-1')
   const row = await findDeployment(db, id)
   const by = { by: 'engine', at: world.now() } as const
   const attempt = { boot_nonce: nonce, attempt: row.attempt + 1, agent: null }
-  if (row.state === 'queued') await moveDeployment(db, row, 'powering', attempt, by)
-  const from = row.state === 'queued' ? await findDeployment(db, id) : row
-  await moveDeployment(db, from, 'booting', from.state === 'powering' ? { boot_nonce: nonce } : attempt, by)
+  if (row.state !== 'powering') await moveDeployment(db, row, 'powering', attempt, by)
+  await moveDeployment(db, await findDeployment(db, id), 'booting', { boot_nonce: nonce }, by)
   return attemptToken(world.keyring, { id, nonce })?.reveal() ?? ''
 }
 
