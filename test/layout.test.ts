@@ -117,7 +117,8 @@ test('a redeployment of the system alone leaves the data of the host', async () 
 <disk>${firstDisk}<table type="keep"><partition number="3"><image>debian-root:12</image></partition>
 <partition number="5"><keep/></partition></table></disk>
 <post-install root="system:3"><boot-loader/></post-install>
-<probe><tcp port="22" expect="SSH-2.0"/></probe></setup>`,
+<probe><tcp port="22" expect="SSH-2.0"/></probe>
+<deadlines boot="10min" deploy="30min" observe="5min" attempts="3"/></setup>`,
     'again',
   )
   for (const host of hosts) {
@@ -140,7 +141,8 @@ test('a root unpacked from a tar boots, beside an array of two disks with volume
   <volume name="tree" size="128MiB"><filesystem type="btrfs" label="tree"/></volume>
   <volume name="swap" size="grow"><swap label="swap"/></volume></volume-group>
 <post-install><boot-loader/></post-install>
-<probe><tcp port="22" expect="SSH-2.0"/></probe></setup>`,
+<probe><tcp port="22" expect="SSH-2.0"/></probe>
+<deadlines boot="10min" deploy="30min" observe="5min" attempts="3"/></setup>`,
     'mirrored',
   )
   for (const host of hosts) {
