@@ -4,6 +4,20 @@ import { operation } from './operation.ts'
 import { protectedMeant } from './rollout-types.ts'
 import { deployment, id, nodeset, rollout, words } from './types.ts'
 
+/** What the plan of a retry may end in. */
+const retryFailures = [
+  'unknown-image',
+  'unknown-profile',
+  'wrong-state',
+  'no-power-method',
+  'setup-invalid',
+  'disk-none',
+  'disk-ambiguous',
+  'disk-changed',
+  'image-too-large',
+  'host-protected',
+] as const
+
 /** Of a rollout: those that failed, or all that are not done. */
 export const retryChoices = ['failed', 'not-done'] as const
 
@@ -39,20 +53,7 @@ export const rolloutOperations = {
       includeProtected: protectedMeant,
     }),
     output: Type.Object({ rollout }),
-    failures: [
-      'unknown-rollout',
-      'unknown-host',
-      'unknown-image',
-      'unknown-profile',
-      'wrong-state',
-      'no-power-method',
-      'setup-invalid',
-      'disk-none',
-      'disk-ambiguous',
-      'disk-changed',
-      'image-too-large',
-      'host-protected',
-    ],
+    failures: ['unknown-rollout', 'unknown-host', ...retryFailures],
   }),
   retryDeployment: operation({
     summary: 'Deploys the host of a deployment that failed or was cancelled again, in the same rollout',
@@ -60,18 +61,6 @@ export const rolloutOperations = {
     rest: { method: 'POST', path: '/deployments/{deployment}/retry' },
     input: Type.Object({ deployment: id, includeProtected: protectedMeant }),
     output: Type.Object({ deployment }),
-    failures: [
-      'unknown-deployment',
-      'unknown-image',
-      'unknown-profile',
-      'wrong-state',
-      'no-power-method',
-      'setup-invalid',
-      'disk-none',
-      'disk-ambiguous',
-      'disk-changed',
-      'image-too-large',
-      'host-protected',
-    ],
+    failures: ['unknown-deployment', ...retryFailures],
   }),
 }

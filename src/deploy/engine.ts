@@ -10,6 +10,7 @@ import { type ClaimKeeper, claimKeeper } from './claim-keeper.ts'
 import type { Context, EngineOptions } from './context.ts'
 import { decide } from './decide.ts'
 import { type Claimed, caughtUp, courseFor, factsOf } from './facts.ts'
+import { idle } from './idle.ts'
 import { perform } from './perform.ts'
 
 export type Engine = {
@@ -85,7 +86,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     async close(graceMs = 0) {
       const reason = new Error('the service is stopping')
       ending.abort(reason)
-      for (const end = performance.now() + graceMs; parts.count() > 0 && performance.now() < end; ) await delay(10)
+      await idle(parts.count, graceMs)
       stopping.abort(reason)
       await parts.stop(reason)
       await running

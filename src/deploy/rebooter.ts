@@ -54,6 +54,7 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
   const ending = new AbortController()
   const stopping = new AbortController()
   const limit = pLimit(workersMax)
+  const underWay = () => limit.activeCount + limit.pendingCount
   await releaseRebootsOf(db, owner)
 
   const work = async (row: Reboot): Promise<void> => {
@@ -69,7 +70,7 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
     })
   }
   const round = async (): Promise<void> => {
-    const free = workersMax - limit.activeCount - limit.pendingCount
+    const free = workersMax - underWay()
     if (free > 0) {
       const claimed = await claimReboots(db, { owner, until: now() + leaseMs, limit: free }, now())
       for (const row of claimed) void limit(() => work(row))
@@ -91,9 +92,9 @@ export async function startRebooter(options: RebooterOptions): Promise<Rebooter>
     async close(graceMs = 0) {
       ending.abort()
       await running
-      await idle(limit, graceMs)
+      await idle(underWay, graceMs)
       stopping.abort(new Error('the service is stopping'))
-      await idle(limit)
+      await idle(underWay)
     },
   }
 }

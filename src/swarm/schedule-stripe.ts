@@ -59,3 +59,8 @@ export function emptyStripe(line: readonly string[], depth: number, now: number)
     slowTimes: 0,
   }
 }
+
+/** How long nothing has come of the stripe from who is asked now. */
+export function starvedMs({ progressAt, levelSince }: Stripe, now: number): number {
+  return now - Math.max(progressAt, levelSince)
+}

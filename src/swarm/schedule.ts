@@ -12,7 +12,7 @@ import { type PieceGeometry, pieceCount, type Route } from '../model/swarm.ts'
 import { emptyBitfield, hasBit, setBit } from '../protocol/bitfield.ts'
 import { limits } from './schedule-limits.ts'
 import { hasPiece, isNever, newSource, noteBytes, type Source, type SourceKind } from './schedule-source.ts'
-import { emptyStripe, type Stripe, sameLevel } from './schedule-stripe.ts'
+import { emptyStripe, type Stripe, sameLevel, starvedMs } from './schedule-stripe.ts'
 
 export type Ask =
   | { readonly kind: 'request'; readonly source: string; readonly pieces: readonly number[] }
@@ -444,8 +444,8 @@ export class Schedule {
         this.#moveTo(stripe, this.#nextLevel(stripe, undefined), now)
         return
       }
-      const starvedMs = now - Math.max(stripe.progressAt, stripe.levelSince)
-      if (starvedMs > limits.patienceMs) {
+      const waitedMs = starvedMs(stripe, now)
+      if (waitedMs > limits.patienceMs) {
         const next = this.#nextLevel(stripe, oldest)
         const isWeb = next === stripe.line.length
         // Nobody before us has it yet, and they get on: we are ahead of them, as who comes back to a line may be.
@@ -455,7 +455,7 @@ export class Schedule {
           ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
           : limits.patienceMs * (next - stripe.level)
         const usualMs = Math.max(2 * Math.min(stripe.gapMs, limits.gapMsMax), this.#deliveryMs(source))
-        if (starvedMs > patienceMs + usualMs) {
+        if (waitedMs > patienceMs + usualMs) {
           this.#complain(id)
           this.#moveTo(stripe, next, now)
           return
@@ -473,7 +473,7 @@ export class Schedule {
     const source = this.#primaryOf(stripe)
     const isOurs = source === undefined || hasPiece(source, oldest)
     const steps = isOurs ? 1 : 1 + Math.min(stripe.depth, limits.webPatienceStepsMax)
-    return now - Math.max(stripe.progressAt, stripe.levelSince) > limits.patienceMs * steps
+    return starvedMs(stripe, now) > limits.patienceMs * steps
   }
 
   #isMoving({ line }: Stripe): boolean {
