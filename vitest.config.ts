@@ -8,6 +8,7 @@ const common = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
   pool: 'forks' as const,
+  maxWorkers: 2,
 }
 
 const onDatabase = ['src/{db,operations,deploy}/**/*.test.ts', 'src/boot/resolve.test.ts']
@@ -25,7 +26,6 @@ const mariadb = {
     include: onDatabase,
     // These work on both by themselves, or on none.
     exclude: ['src/db/{backup,upgrade,mariadb,place}.test.ts'],
-    env: { HADES_TEST_DATABASE: 'mariadb' },
     globalSetup: './src/db/mariadb-project.ts',
   },
 }

@@ -2,6 +2,7 @@
 // on a MariaDB that the project starts (mariadb-project.ts).
 import { randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
+import { inject } from 'vitest'
 import { openDatabase } from './open.ts'
 import type { MariadbPlace } from './place.ts'
 import type { Schema } from './schema.ts'
@@ -17,8 +18,9 @@ type Recycled = {
 
 /** A migrated database of the test's own; `destroy` it afterwards. */
 export async function openTestDatabase(): Promise<Kysely<Schema>> {
-  if (process.env.HADES_TEST_DATABASE !== 'mariadb') return await openDatabase(':memory:')
-  const recycled = free.pop() ?? (await createRecycled())
+  const socketPath = inject('mariadbSocket')
+  if (socketPath === undefined) return await openDatabase(':memory:')
+  const recycled = free.pop() ?? (await createRecycled(socketPath))
   const db = await openDatabase(recycled.place)
   const destroy = db.destroy.bind(db)
   db.destroy = async () => {
@@ -29,9 +31,7 @@ export async function openTestDatabase(): Promise<Kysely<Schema>> {
   return db
 }
 
-async function createRecycled(): Promise<Recycled> {
-  const socketPath = process.env.HADES_TEST_MARIADB_SOCKET
-  if (socketPath === undefined) throw new Error('no MariaDB was started: run it in the project `mariadb`')
+async function createRecycled(socketPath: string): Promise<Recycled> {
   const root = {
     kind: 'mariadb',
     nodes: [{ socketPath }],

@@ -3,13 +3,13 @@
 // runs twice, boot records are back and no claim is left. HISTORIES=10000 runs that many; docs/decisions/0013-histories.md tells which
 // mistakes it was seen to find.
 import fc from 'fast-check'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { clear, type Ground, HistoryWorld, historySetup } from '../../test/histories/history-world.ts'
 import { agentBehaviours, type Behaviour, bmcBehaviours, bootBehaviours } from '../../test/histories/machine.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { nameImage, openTestWorld, type TestWorld } from '../operations/testing.ts'
 
-const histories = Number(process.env.HISTORIES ?? (process.env.HADES_TEST_DATABASE === 'mariadb' ? 40 : 300))
+const histories = Number(process.env.HISTORIES ?? (inject('mariadbSocket') === undefined ? 300 : 40))
 const seed = process.env.SEED ?? (process.env.HISTORIES === undefined ? '1' : undefined)
 /** Each takes well under a second where the machine is not busy. */
 const timeoutMs = 60_000 + histories * 2000
