@@ -178,7 +178,7 @@ describe('one bad agent costs itself only', () => {
       resets += 1
       socket.resetAndDestroy()
     })
-    // In the order of names it stands before the others.
+    // It comes first, so that it stands before the others.
     await announceAs(world, 'a', port)
     expect(await timed(await joinAll(world, 3))).toBeLessThan(clean + costMsMax)
     expect(resets).toBeGreaterThan(0)

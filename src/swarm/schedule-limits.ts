@@ -26,6 +26,8 @@ export const limits = {
    * between ask there as well. Many piece times and round trips on any link worth the name.
    */
   patienceMs: 700,
+  /** A new predecessor that lacks what we lack is not to blame for so long: it may be behind us, or have one that is. */
+  settleMs: 5000,
   /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */
   webPatienceMs: 2000,
   webPatienceStepsMax: 5,

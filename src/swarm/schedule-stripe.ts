@@ -11,12 +11,16 @@ export type Stripe = {
   /** Which of them is asked: an index of `line`, its length for the web seeds. */
   level: number
   levelSince: number
+  /** When its first source became that. */
+  routedAt: number
   /** Who was asked before the route changed, and still is until its successor is connected. */
   former: string | undefined
   /** All pieces of the stripe below are here. */
   low: number
   /** When the last piece of it arrived. */
   progressAt: number
+  /** Who before us is to fetch what we lack, the first piece that it lacks itself, and since when that is the first. */
+  edge: { readonly source: string; readonly piece: number; readonly since: number } | undefined
   /** The longest time without a piece of late, as it was after the last piece. */
   gapMs: number
   returnMs: number
@@ -45,9 +49,11 @@ export function emptyStripe(line: readonly string[], depth: number, now: number)
     depth,
     level: 0,
     levelSince: now,
+    routedAt: now,
     former: undefined,
     low: 0,
     progressAt: now,
+    edge: undefined,
     gapMs: 0,
     returnMs: limits.returnMs,
     asksAnyone: line.length === 0,

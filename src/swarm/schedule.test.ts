@@ -105,6 +105,7 @@ describe('when the predecessor fails', () => {
   test('by silence, the next one that has the pieces is asked within a second', () => {
     const schedule = scheduleOf(['a', 'b'])
     schedule.decide(0)
+    schedule.sourceHas('a', range(0, 1))
     schedule.sourceHas('b', range(0, 10))
     expect(asked(schedule.decide(600), 'b')).toEqual([])
     const asks = schedule.decide(800)
@@ -113,6 +114,40 @@ describe('when the predecessor fails', () => {
     expect(schedule.takeComplaints()).toEqual(['a'])
     // Told once: the tracker must not take one moment for a lasting state.
     expect(schedule.takeComplaints()).toEqual([])
+  })
+
+  test('by lacking what the next one has, it is left at once and blamed only when it has been the predecessor for a while', () => {
+    const complaintsAt = (ms: number) => {
+      const schedule = scheduleOf(['a', 'b'])
+      const askedOfB: number[] = []
+      for (let now = 0; now < ms + 2000; now += 100) {
+        const asks = schedule.decide(now)
+        askedOfB.push(...asked(asks, 'b'))
+        if (now < ms) {
+          schedule.sourceHas('a', [now / 100])
+          deliver(schedule, 'a', [now / 100], now)
+        } else schedule.sourceHas('b', range(0, 1000))
+      }
+      expect(askedOfB[0]).toBe(ms / 100)
+      return schedule.takeComplaints()
+    }
+    expect(complaintsAt(1000)).toEqual([])
+    expect(complaintsAt(6000)).toEqual(['a'])
+  })
+
+  test('by being behind, it is waited for as long as it gets on', () => {
+    const schedule = scheduleOf(['a', 'b'])
+    for (const piece of range(0, 100)) schedule.verified(piece)
+    schedule.sourceHas('b', range(0, 200))
+    const askedOfB: number[] = []
+    for (let now = 0; now <= 5000; now += 100) {
+      schedule.sourceHas('a', [now / 100])
+      askedOfB.push(...asked(schedule.decide(now), 'b'))
+    }
+    expect(askedOfB).toEqual([])
+    expect(schedule.takeComplaints()).toEqual([])
+    for (let now = 5100; now <= 6500; now += 100) askedOfB.push(...asked(schedule.decide(now), 'b'))
+    expect(askedOfB.slice(0, 4)).toEqual(range(100, 104))
   })
 
   test('by silence and nobody has more, the web seed is asked seconds later, the nearest to the head first', () => {
@@ -364,6 +399,7 @@ describe('when only some pieces are needed', () => {
     const schedule = partOf(['a', 'b'])
     schedule.decide(0)
     schedule.sourceHas('b', range(0, 1000))
+    schedule.decide(1000)
     expect(asked(schedule.decide(2000), 'b').slice(0, 4)).toEqual(range(10, 14))
     expect(schedule.takeComplaints()).toEqual([])
   })

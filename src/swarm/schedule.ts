@@ -404,6 +404,7 @@ export class Schedule {
     for (const stripe of this.#stripes) {
       const oldest = this.#oldest(stripe)
       if (oldest >= this.#count) continue
+      this.#noteEdge(stripe, oldest, now)
       this.#judgeLevel(stripe, oldest, now)
       stripe.asksAnyone = stripe.level >= stripe.line.length || this.#isAtBreak(stripe, oldest, now)
       this.#judgeTrial(stripe, now)
@@ -432,6 +433,34 @@ export class Schedule {
     }
   }
 
+  /** Follows the one before us that lacks what we lack, though the one before it has it. */
+  #noteEdge(stripe: Stripe, oldest: number, now: number): void {
+    const { line, level } = stripe
+    const holder = this.#nextLevel({ line, level: level - 1 }, oldest)
+    const source = holder > level && holder < line.length ? this.#sources.get(line[holder - 1] ?? '') : undefined
+    if (source === undefined) {
+      stripe.edge = undefined
+      return
+    }
+    const before = stripe.edge?.source === source.id ? stripe.edge : undefined
+    let piece = before?.piece ?? this.#stripes.indexOf(stripe) * this.#route.stripePieces
+    while (piece < oldest && (hasPiece(source, piece) || isNever(source, piece))) piece = this.#nextOf(piece)
+    if (piece !== before?.piece) stripe.edge = { source: source.id, piece, since: now }
+  }
+
+  /**
+   * Whoever is to fetch what we lack is behind us and gets on as well as those before it, as it may be for a while after the
+   * routes have changed: what we lack comes in its turn, and who gave it to us now would give less to those before us.
+   */
+  #isComing({ edge, gapMs, line }: Stripe, oldest: number, now: number): boolean {
+    const source = this.#sources.get(edge?.source ?? '')
+    if (edge === undefined || source === undefined || edge.piece >= oldest) return false
+    if (now - edge.since > limits.patienceMs + 2 * Math.min(gapMs, limits.gapMsMax)) return false
+    const above = line.slice(line.indexOf(source.id) + 1)
+    const most = Math.max(0, ...above.map((id) => this.#sources.get(id)?.gained ?? 0))
+    return source.countThen === 0 || source.gained >= limits.returnPart * most
+  }
+
   #judgeLevel(stripe: Stripe, oldest: number, now: number): void {
     const id = stripe.line[stripe.level]
     // At the web seed because there is no line, or nothing better came of it.
@@ -445,7 +474,7 @@ export class Schedule {
         return
       }
       const waitedMs = starvedMs(stripe, now)
-      if (waitedMs > limits.patienceMs) {
+      if (waitedMs > limits.patienceMs && !this.#isComing(stripe, oldest, now)) {
         const next = this.#nextLevel(stripe, oldest)
         const isWeb = next === stripe.line.length
         // Nobody before us has it yet, and they get on: we are ahead of them, as who comes back to a line may be.
@@ -456,7 +485,7 @@ export class Schedule {
           : limits.patienceMs * (next - stripe.level)
         const usualMs = Math.max(2 * Math.min(stripe.gapMs, limits.gapMsMax), this.#deliveryMs(source))
         if (waitedMs > patienceMs + usualMs) {
-          this.#complain(id)
+          if (hasPiece(source, oldest) || now - stripe.routedAt > limits.settleMs) this.#complain(id)
           this.#moveTo(stripe, next, now)
           return
         }
@@ -470,6 +499,7 @@ export class Schedule {
    * it at once: if all asked around, whoever is ahead would send each piece to each of them, and to who should pass it on last.
    */
   #isAtBreak(stripe: Stripe, oldest: number, now: number): boolean {
+    if (this.#isComing(stripe, oldest, now)) return false
     const source = this.#primaryOf(stripe)
     const isOurs = source === undefined || hasPiece(source, oldest)
     const steps = isOurs ? 1 : 1 + Math.min(stripe.depth, limits.webPatienceStepsMax)
@@ -487,7 +517,7 @@ export class Schedule {
   }
 
   /** The next source down the line: one that has the piece, if one is named. The line's length means the web seed. */
-  #nextLevel(stripe: Stripe, piece: number | undefined): number {
+  #nextLevel(stripe: Pick<Stripe, 'line' | 'level'>, piece: number | undefined): number {
     for (let level = stripe.level + 1; level < stripe.line.length; level++) {
       const source = this.#sources.get(stripe.line[level] ?? '')
       if (source !== undefined && (piece === undefined || hasPiece(source, piece))) return level
@@ -541,7 +571,7 @@ export class Schedule {
       source.countThen = source.count
       most = Math.max(most, source.gained)
     }
-    for (const stripe of this.#stripes) this.#noteEdge(stripe)
+    for (const stripe of this.#stripes) this.#noteLead(stripe)
     if (most >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
   }
@@ -554,7 +584,8 @@ export class Schedule {
   #tryNext(stripe: Stripe, now: number): void {
     const { line, level } = stripe
     // Who has asked for nothing, for want of room, is not held up by its source.
-    const isHeldUp = (this.#sources.get(line[level] ?? '')?.asked.size ?? 0) > 0
+    const isHeldUp =
+      (this.#sources.get(line[level] ?? '')?.asked.size ?? 0) > 0 && !this.#isComing(stripe, this.#oldest(stripe), now)
     const found = isHeldUp && stripe.trial === undefined && now >= stripe.noTrialUntil && this.#faster(stripe)
     if (!found) {
       stripe.slowTimes = 0
@@ -588,7 +619,7 @@ export class Schedule {
   }
 
   /** Notes whether we have all that our source has, and how fast we get on then. */
-  #noteEdge(stripe: Stripe): void {
+  #noteLead(stripe: Stripe): void {
     const source = this.#sources.get(stripe.line[stripe.level] ?? '')
     const isAtEdge = source !== undefined && source.count - this.#here <= Math.max(limits.edgePieces, this.#pace / 2)
     if (isAtEdge && stripe.wasAtEdge) stripe.edgeBest = Math.max(stripe.edgeBest, this.#pace)

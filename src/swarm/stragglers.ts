@@ -62,6 +62,8 @@ const leadPieces = 4
 const leadSeconds = 0.5
 /** The only successor of a member is believed when it has complained for so long. */
 const aloneMs = 4000
+/** Several are believed when one of them has complained again: each may have stood still once while its route changed. */
+const againMs = 1000
 /** At most this part of the members are stragglers: if more are slow, slow is what is usual. */
 const stragglersPart = 1 / 3
 
@@ -168,10 +170,12 @@ function accused(
   for (const [from, list] of byFrom) if (list.length > 1 && ripe(list)) found.add(from)
   const credible = heard.filter(({ from }) => !found.has(from))
   for (const [about, list] of Map.groupBy(credible, ({ about }) => about)) {
-    const isAlone = byId.get(about)?.successors === 1 && list.some((one) => one.lastMs - one.firstMs >= aloneMs)
+    const lastsFor = (ms: number) => list.some((one) => one.lastMs - one.firstMs >= ms)
+    const isAlone = byId.get(about)?.successors === 1 && lastsFor(aloneMs)
+    const areSeveral = list.length > 1 && lastsFor(againMs)
     // A slow one that is starved by its predecessor: one of the two is at fault, both go, and the other one soon returns.
     const isPair = list.some(({ from }) => slow.has(from))
-    if (ripe(list) && (list.length > 1 || isAlone || isPair)) found.add(about)
+    if (ripe(list) && (areSeveral || isAlone || isPair)) found.add(about)
   }
   return found
 }

@@ -113,7 +113,7 @@ test('an agent that accepts and says nothing costs the others a moment only', as
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
   const { port } = silent.address() as { port: number }
   try {
-    // `a` stands before the others in the order of names.
+    // `a` comes first, so that it stands before the others.
     const query = new URLSearchParams({ port: String(port), uploaded: '0', downloaded: '0', left: '1', compact: '1' })
     const { infoHash } = (await import('./testing.ts')).torrentOf(bytes)
     const raw = infoHash.replaceAll(/../g, '%$&')

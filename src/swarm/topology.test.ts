@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Route } from '../model/swarm.ts'
-import { type Member, planRoutes } from './topology.ts'
+import { type Member, planRoutes as planSeats } from './topology.ts'
 
 /** Members `n0`, `n1`... in racks of `rackSize`, sites of `siteRacks` racks. */
 function members(count: number, options: { rackSize?: number; siteRacks?: number } = {}): Member[] {
@@ -12,7 +12,7 @@ function members(count: number, options: { rackSize?: number; siteRacks?: number
       peer: { peerId: index.toString(16).padStart(40, '0'), ip: '10.0.0.1', port: 6881 + index },
       site: `s${Math.floor(rack / siteRacks)}`,
       rack: `r${rack}`,
-      name: `n${index}`,
+      order: index,
       generation: 0,
       isStraggler: false,
       isLeaving: false,
@@ -22,6 +22,10 @@ function members(count: number, options: { rackSize?: number; siteRacks?: number
 }
 
 type Plan = Map<string, Omit<Route, 'version'>>
+
+function planRoutes(...given: Parameters<typeof planSeats>): Plan {
+  return new Map([...planSeats(...given)].map(([id, { route }]) => [id, route]))
+}
 
 /** The predecessor of each member in one stripe, by port: 0 is the web seed. */
 function parents(plan: Plan, stripe: number): number[] {
@@ -48,7 +52,7 @@ function copiesInto(all: readonly Member[], plan: Plan, groupOf: (member: Member
 describe('a few hosts', () => {
   const plan = planRoutes(members(16), { pieces: 4096 })
 
-  test('stand in one line in the order of their names, its head at the web seed', () => {
+  test('stand in one line in their order, its head at the web seed', () => {
     expect(parents(plan, 0)).toEqual([0, ...Array.from({ length: 15 }, (_, index) => 6881 + index)])
     expect([...plan.values()].map(({ depth }) => depth[0])).toEqual(Array.from({ length: 16 }, (_, index) => index))
   })
@@ -143,7 +147,7 @@ test('a further site is one hop further from the web seed, not one tree', () => 
   for (const [index, depth] of depths.entries()) expect(depth).toBeLessThanOrEqual((depths[0] ?? 0) + index)
 })
 
-test('who joins late stands behind all who were there, whatever its name', () => {
+test('who joins late stands behind all who were there, whatever its order', () => {
   const all = members(4).map((member) => (member.id === 'n1' ? { ...member, generation: 1 } : member))
   const plan = planRoutes(all, { pieces: 4096 })
   expect(plan.get('n2')?.sources[0]?.[0]?.port).toBe(6881)
@@ -163,6 +167,35 @@ test('stragglers and who is leaving take from the end of the line and pass nothi
     expect(plan.get(id)?.successors).toEqual([])
   }
   expect(plan.get('n3')?.successors).toEqual([])
+})
+
+describe.each([
+  { count: 72, rackSize: 72 },
+  { count: 400, rackSize: 40 },
+  { count: 403, rackSize: 31 },
+])('in trees of $count hosts in racks of $rackSize, planned again', ({ count, rackSize }) => {
+  // One rack is not full yet.
+  const all = members(count + 1, { rackSize: rackSize + 1 })
+  const before = planSeats(all.slice(0, count), { pieces: 1024 })
+  const seated = all.map((member) => ({ ...member, seat: before.get(member.id)?.seat }))
+  const changed = (now: readonly Member[]) => {
+    const after = planSeats(now, { pieces: 1024, stripesBefore: 2 })
+    const predecessors = (id: string, plan: typeof before) =>
+      plan.get(id)?.route.sources.map(([first]) => first?.peerId) ?? []
+    return now.filter(({ id }) => `${predecessors(id, before)}` !== `${predecessors(id, after)}`).length
+  }
+
+  test('for the same hosts everybody keeps its predecessors', () => {
+    expect(changed(seated.slice(0, count))).toBe(0)
+  })
+
+  test('for one more, few get another predecessor', () => {
+    expect(changed(seated)).toBeLessThanOrEqual(6)
+  })
+
+  test.each([0, 7, 30])('without host %i, few get another predecessor', (gone) => {
+    expect(changed(seated.slice(0, count).filter((_, index) => index !== gone))).toBeLessThanOrEqual(12)
+  })
 })
 
 test('a swarm of stragglers asks the web seed', () => {

@@ -6,6 +6,9 @@
 // dealt out to two stripes, each going down a binary tree in which half of the hosts pass on and the other half only take,
 // with the parts exchanged in the other tree (Sanders, Speck, Träff 2009). Racks and sites are trees of their own around
 // those: one copy enters each.
+//
+// Whoever comes or goes changes the place of few others: a host with a new predecessor waits until that one has caught up
+// with it, and trees that are planned anew bring everybody to a standstill.
 import type { Route, SwarmPeer } from '../model/swarm.ts'
 
 export type Member = {
@@ -13,8 +16,11 @@ export type Member = {
   readonly peer: SwarmPeer
   readonly site: string | undefined
   readonly rack: string | undefined
-  /** Orders the members of a rack. */
-  readonly name: string
+  /**
+   * Orders the members of a rack, the racks of a site and the sites, each by their first: by the moment of joining, so that who
+   * comes later stands at the end. In the middle it would cut everybody behind it off until it had caught up.
+   */
+  readonly order: number
   /** Grows with the tracker's: who joined when others were already far comes behind those, whom it cannot feed. */
   readonly generation: number
   /** Too slow to pass anything on: it takes from the end of the line and nobody takes from it. */
@@ -23,7 +29,20 @@ export type Member = {
   readonly isLeaving: boolean
   /** It will never have some of the pieces: it stands behind all who need every one. */
   readonly isPartial: boolean
+  /** Where it stood in the last plan, if it did. */
+  readonly seat?: Seat | undefined
 }
+
+/** Where a host stands in the trees, and its rack among the racks: for each stripe the place in the line of those. */
+export type Seat = Place & { readonly rack: Place }
+
+type Place = {
+  /** Which stripe it passes on to others. */
+  readonly stripe: number
+  readonly places: readonly number[]
+}
+
+export type Planned = { readonly route: Omit<Route, 'version'>; readonly seat: Seat | undefined }
 
 /** Beyond this part of the transfer, filling one pipeline costs more than two trees lose by sharing links. */
 const pipelineFillMax = 0.04
@@ -41,8 +60,11 @@ const endsMax = 16
 
 type Node = {
   readonly member: Member
-  /** Which stripe it passes on to others. */
   readonly stripe: number
+  /** In the line of its rack, for each stripe. */
+  readonly places: number[]
+  /** None for who hangs at the end. */
+  readonly rack: Rack | undefined
   /** Whom it takes each stripe from; undefined until that is settled. */
   readonly parent: (Node | 'web-seed' | undefined)[]
   readonly depth: number[]
@@ -52,14 +74,17 @@ type Node = {
   readonly successors: Set<Node>
 }
 
+type Rack = { readonly stripe: number; readonly places: number[]; readonly nodes: Node[] }
+
 /**
- * The route of each member, by its id. Members in any order; the same members always get the same routes. `stripesBefore` of
- * the last plan keeps a swarm about the limit from turning from a pipeline into trees and back.
+ * The route of each member, by its id, and its seat for the next plan. Members in any order; the same members with the same
+ * seats always get the same routes. `stripesBefore` of the last plan keeps a swarm about the limit from turning from a
+ * pipeline into trees and back.
  */
 export function planRoutes(
   members: readonly Member[],
   options: { readonly pieces: number; readonly stripesBefore?: number | undefined },
-): Map<string, Omit<Route, 'version'>> {
+): Map<string, Planned> {
   const sorted = members.toSorted(inOrder)
   const fit = sorted.filter((member) => !isLast(member))
   const pipelineMax = pipelineFillMax * options.pieces * (options.stripesBefore === 2 ? 1 / 2 : 1)
@@ -68,43 +93,87 @@ export function planRoutes(
   for (const generation of groupBy(fit, (member) => `${member.isPartial} ${member.generation}`)) {
     let gates: readonly Node[] = []
     for (const site of groupBy(generation, (member) => member.site ?? '')) {
-      const racks = groupBy(site, (member) => member.rack ?? '').map((rack) =>
-        rack.map((member, index) => makeNode(member, stripes, index % stripes)),
-      )
+      const racks = makeRacks(site, stripes)
       gates = growSite(racks, stripes, nodes, gates)
     }
     for (const gate of gates) gate.free += 1
   }
   const ends = endsOf(nodes)
   for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, ends))
-  return new Map(nodes.map((node) => [node.member.id, routeOf(node)]))
+  return new Map(nodes.map((node) => [node.member.id, { route: routeOf(node), seat: seatOf(node) }]))
 }
 
 function isLast(member: Member): boolean {
   return member.isStraggler || member.isLeaving
 }
 
-const collator = new Intl.Collator('en', { numeric: true })
-
 function inOrder(a: Member, b: Member): number {
-  return (
-    Number(a.isPartial) - Number(b.isPartial) ||
-    a.generation - b.generation ||
-    collator.compare(a.site ?? '', b.site ?? '') ||
-    collator.compare(a.rack ?? '', b.rack ?? '') ||
-    collator.compare(a.name, b.name) ||
-    collator.compare(a.id, b.id)
-  )
+  return Number(a.isPartial) - Number(b.isPartial) || a.generation - b.generation || a.order - b.order
 }
 
 function groupBy(members: readonly Member[], key: (member: Member) => string): (readonly Member[])[] {
   return [...Map.groupBy(members, key).values()]
 }
 
-function makeNode(member: Member, stripes: number, stripe: number): Node {
+function makeRacks(site: readonly Member[], stripes: number): Rack[] {
+  const racks = groupBy(site, (member) => member.rack ?? '')
+  const seatOfRack = (rack: readonly Member[]) => rack.find(({ seat }) => seat !== undefined)?.seat?.rack
+  const dealt = dealStripes(racks.map(seatOfRack), stripes)
+  return racks.map((rack, index) => {
+    const own = dealStripes(
+      rack.map(({ seat }) => seat),
+      stripes,
+    )
+    const made: Rack = { stripe: dealt[index] ?? 0, places: [...(seatOfRack(rack)?.places ?? [])], nodes: [] }
+    made.nodes.push(...rack.map((member, at) => makeNode(member, stripes, own[at] ?? 0, made)))
+    return made
+  })
+}
+
+/** Which stripe each passes on: as many the one as the other, each what it did before as far as that leaves it so. */
+function dealStripes(before: readonly (Place | undefined)[], stripes: number): number[] {
+  const counts = Array.from({ length: stripes }, () => 0)
+  const count = (stripe: number, by: number) => {
+    counts[stripe] = (counts[stripe] ?? 0) + by
+  }
+  const dealt = before.map((place) => (place?.places.length === stripes ? place.stripe : undefined))
+  for (const stripe of dealt) if (stripe !== undefined) count(stripe, 1)
+  const fewest = () => counts.indexOf(Math.min(...counts))
+  const whole = dealt.map((stripe) => {
+    if (stripe !== undefined) return stripe
+    const given = fewest()
+    count(given, 1)
+    return given
+  })
+  while (Math.max(...counts) - Math.min(...counts) > 1) {
+    const most = counts.indexOf(Math.max(...counts))
+    const given = fewest()
+    whole[whole.lastIndexOf(most)] = given
+    count(most, -1)
+    count(given, 1)
+  }
+  return whole
+}
+
+/** Everybody at its place from `from` on, if there is such a place; the others fill the gaps in their order. */
+function keepPlaces<Item>(items: readonly Item[], placeOf: (item: Item) => number | undefined, from: number): Item[] {
+  const kept = new Map<number, Item>()
+  const others: Item[] = []
+  for (const item of items) {
+    const place = (placeOf(item) ?? -1) - from
+    if (place < 0 || place >= items.length || kept.has(place)) others.push(item)
+    else kept.set(place, item)
+  }
+  const fill = others.values()
+  return items.map((item, place) => kept.get(place) ?? fill.next().value ?? item)
+}
+
+function makeNode(member: Member, stripes: number, stripe: number, rack?: Rack): Node {
   return {
     member,
     stripe,
+    places: [...(member.seat?.places ?? [])],
+    rack,
     parent: Array.from({ length: stripes }, () => undefined),
     depth: Array.from({ length: stripes }, () => 0),
     free: stripes,
@@ -122,38 +191,69 @@ function makeNode(member: Member, stripes: number, stripe: number): Node {
  * are the first that the stripe comes to: from the last ones, where up-links are left over, every site would be a whole
  * tree further from the web seed.
  */
-function growSite(racks: readonly (readonly Node[])[], stripes: number, nodes: Node[], gates: readonly Node[]): Node[] {
+function growSite(racks: readonly Rack[], stripes: number, nodes: Node[], gates: readonly Node[]): Node[] {
   const earlier = [...nodes]
   const ownGates: Node[] = []
-  const site = racks.flat()
+  const site = racks.flatMap((rack) => rack.nodes)
   nodes.push(...site)
   for (let stripe = 0; stripe < stripes; stripe++) {
-    const passesOn = (index: number) => index % stripes === stripe
-    const order = [...racks.keys()].toSorted((a, b) => Number(passesOn(b)) - Number(passesOn(a)))
     // Hosts that keep a part of their up-link for racks to come, the nearest to the web seed first.
     const exits: Node[] = []
-    for (const index of order) {
-      const rack = racks[index] ?? []
+    const order = lineUp(racks, stripe, stripes)
+    for (const rack of order) {
       // Who passes this stripe on comes first; the others hang below and only take it, whoever can help out before the rest.
-      const line = rack.toSorted((a, b) => Number(b.stripe === stripe) - Number(a.stripe === stripe) || b.free - a.free)
+      const line = lineUp(rack.nodes, stripe, stripes, ({ free }) => stripe > 0 && free > 0)
       const [first] = line
       if (first === undefined) continue
-      const isEntry = index === order[0]
+      const isEntry = rack === order[0]
       const gate = isEntry ? gates.find((node) => node.stripe === stripe) : undefined
       if (gate !== undefined) gate.free += 1
       attach(first, gate ?? entryOf(first, stripe, { exits, site, earlier }), stripe)
       const isAlone = racks.length === 1
-      const exitsMax = stripes > 1 && (isAlone || passesOn(index)) ? (isAlone ? 1 : 2) : 0
+      const exitsMax = stripes > 1 && (isAlone || rack.stripe === stripe) ? (isAlone ? 1 : 2) : 0
       exits.push(...growRack(line, stripe, exitsMax))
       const ownGate = stripes > 1 && isEntry ? exits.shift() : undefined
       if (ownGate !== undefined) {
         ownGate.free -= 1
         ownGates.push(ownGate)
       }
-      if (stripes === 1) exits.push(...rack.filter(({ free }) => free > 0))
+      if (stripes === 1) exits.push(...rack.nodes.filter(({ free }) => free > 0))
     }
   }
   return ownGates
+}
+
+/** At most so many that can help out are brought forward: a rack lacks no more slots than it keeps for others. */
+const helpersMax = 2
+
+/**
+ * Hosts of a rack or racks of a site in the order in which they are attached: who passes the stripe on, then the others, first
+ * of those who can help out; all as they stood before. Their places are noted. A pipeline closes its gaps instead.
+ */
+function lineUp<Item extends { readonly stripe: number; readonly places: number[] }>(
+  items: readonly Item[],
+  stripe: number,
+  stripes: number,
+  isHelper: (item: Item) => boolean = () => false,
+): readonly Item[] {
+  if (stripes === 1) return items
+  const placeOf = ({ places }: Item) => (places.length === stripes ? places[stripe] : undefined)
+  const passing = items.filter((item) => item.stripe === stripe)
+  const taking = items.filter((item) => item.stripe !== stripe)
+  const line = [...keepPlaces(passing, placeOf, 0), ...keepPlaces(taking, placeOf, passing.length)]
+  bringForward(line, passing.length, isHelper)
+  for (const [place, item] of line.entries()) item.places[stripe] = place
+  return line
+}
+
+function bringForward<Item>(line: Item[], from: number, isHelper: (item: Item) => boolean): void {
+  for (let at = from; at < from + helpersMax; at++) {
+    const [here, found] = [line[at], line.findIndex((item, index) => index > at && isHelper(item))]
+    const helper = line[found]
+    if (here === undefined || helper === undefined || isHelper(here)) continue
+    line[at] = helper
+    line[found] = here
+  }
 }
 
 /** Hangs the hosts of a rack below its first one, level by level. Returns those that keep a slot each for others to come. */
@@ -163,7 +263,11 @@ function growRack(line: readonly Node[], stripe: number, keepingMax: number): No
   const keeping = new Set<Node>()
   for (const [index, node] of line.entries()) {
     const helpOut = () => {
-      const others = line.slice(0, index).filter((other) => !keeping.has(other))
+      // The last ones: they stand last in the other tree too, where one slot less then moves hardly anybody.
+      const others = line
+        .slice(0, index)
+        .filter((other) => !keeping.has(other))
+        .toReversed()
       return idleIn(others, stripe) ?? leastBurdened(others, stripe)
     }
     if (index > 0) attach(node, slots.shift() ?? helpOut(), stripe)
@@ -263,4 +367,8 @@ function routeOf(node: Node): Omit<Route, 'version'> {
   })
   const successors = [...node.successors].map(({ member }) => name(member))
   return { stripes: node.parent.length, stripePieces, sources, depth: node.depth, successors, far: [...far] }
+}
+
+function seatOf({ stripe, places, rack }: Node): Seat | undefined {
+  return rack && { stripe, places, rack: { stripe: rack.stripe, places: rack.places } }
 }

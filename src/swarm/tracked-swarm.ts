@@ -13,7 +13,7 @@ import {
   sampleEveryMs,
   samplesMs,
 } from './stragglers.ts'
-import { planRoutes } from './topology.ts'
+import { planRoutes, type Seat } from './topology.ts'
 
 /** Who announces, as admission knows it. */
 export type Announcer = Located & {
@@ -38,7 +38,10 @@ export type TrackedMember = {
   hasCompleted: boolean
   /** Undefined for strangers, and for agents that no plan has yet. */
   generation: Generation | undefined
+  /** Its number among all that were given a place, see `Member.order`; undefined as long as it has none. */
+  order: number | undefined
   route: Route | undefined
+  seat: Seat | undefined
   /** Since when the predecessors are these. */
   routedMs: number
   predecessors: readonly (string | undefined)[]
@@ -73,6 +76,7 @@ export class TrackedSwarm {
   readonly #entries = new Map<TrackedMember, Located & { readonly member: TrackedMember }>()
   readonly #complaints = new Map<string, Complaint>()
   #generations: Generation[] = []
+  #joined = 0
   #complete = 0
   #completions = 0
   #isDirty = false
@@ -142,7 +146,9 @@ export class TrackedSwarm {
       isStretched: false,
       hasCompleted: false,
       generation: undefined,
+      order: undefined,
       route: undefined,
+      seat: undefined,
       routedMs: nowMs,
       predecessors: [],
       formerPredecessors: [],
@@ -266,31 +272,37 @@ export class TrackedSwarm {
     this.#plannedMs = nowMs
     this.#version += 1
     const agents = [...this.#byHost.values()]
-    // Who is further comes first: after a restart the order follows progress, whoever came back first.
     const unplaced = agents.filter(({ generation }) => generation === undefined)
-    for (const member of unplaced.toSorted((a, b) => haveOf(b) - haveOf(a))) this.#place(member)
+    for (const member of unplaced.toSorted(inPlacingOrder)) {
+      // Who was slow for a while returns to where it stood.
+      member.order ??= ++this.#joined
+      this.#place(member)
+    }
     const numbers = new Map(this.#generations.map((generation, number) => [generation, number]))
     // Who has everything and leaves takes nothing and feeds nobody: at the end of a rollout those are nearly all.
     const [gone, planned] = [agents.filter(isGoing), agents.filter((member) => !isGoing(member))]
-    const routes = planRoutes(
+    const plan = planRoutes(
       planned.map((member) => ({
         id: member.id,
         peer: { peerId: member.id, ip: member.who.address, port: member.announce.port },
         site: member.who.site,
         rack: member.who.rack,
-        name: member.who.host ?? member.id,
+        order: member.order ?? 0,
         generation: (member.generation && numbers.get(member.generation)) ?? 0,
         isStraggler: member.standing.isStraggler,
         isLeaving: member.announce.agent?.isLeaving ?? false,
         isPartial: member.announce.agent?.isPartial ?? false,
+        seat: member.seat,
       })),
       { pieces: this.pieces, stripesBefore: this.#stripes },
     )
-    for (const { stripes } of routes.values()) this.#stripes = stripes
     const version = this.#version
     for (const member of planned) {
-      const route = routes.get(member.id)
-      if (route !== undefined) setRoute(member, { ...route, version }, nowMs)
+      const given = plan.get(member.id)
+      if (given === undefined) continue
+      this.#stripes = given.route.stripes
+      member.seat = given.seat
+      setRoute(member, { ...given.route, version }, nowMs)
     }
     for (const member of gone) setRoute(member, { ...emptyRoute, version }, nowMs)
   }
@@ -343,6 +355,21 @@ const emptyRoute = { stripes: 1, stripePieces: 1, sources: [[]], depth: [0], suc
 
 function isGoing({ announce }: TrackedMember): boolean {
   return announce.left === 0 && announce.agent?.isLeaving === true
+}
+
+const { compare } = new Intl.Collator('en', { numeric: true })
+
+/**
+ * Who is further comes first: after a restart the order follows progress, whoever came back first. Those that start together
+ * stand in the order of their places and names.
+ */
+function inPlacingOrder(a: TrackedMember, b: TrackedMember): number {
+  return (
+    haveOf(b) - haveOf(a) ||
+    compare(a.who.site ?? '', b.who.site ?? '') ||
+    compare(a.who.rack ?? '', b.who.rack ?? '') ||
+    compare(a.who.host ?? a.id, b.who.host ?? b.id)
+  )
 }
 
 function haveOf(member: TrackedMember): number {

@@ -157,16 +157,26 @@ describe('agents', () => {
     expect(world.stranger('x').peers).toHaveLength(2)
   })
 
-  test('that join late come behind those that are ahead', () => {
+  test('that start together stand in the order of their places and names', () => {
+    const world = openWorld()
+    world.agents(['n10', 'n9'], () => ({ who: { rack: 'r2' } }))
+    world.agents(['n12', 'n11'], () => ({ who: { rack: 'r1' } }))
+    world.run(250)
+    expect(line(world)).toEqual(['n11', 'n12', 'n9', 'n10'])
+  })
+
+  test('that join later stand behind those that have begun, each of whom keeps its predecessor', () => {
     const world = openWorld()
     world.run(1000, () => world.agents(['n5', 'n6']))
-    world.run(1000, () => world.agents(['n5', 'n6'], () => ({ report: { have: 15 } })))
     world.agent('n4')
-    world.run(1000, () => world.agents(['n5', 'n6'], () => ({ report: { have: 100 } })))
-    expect(line(world)).toEqual(['n4', 'n5', 'n6'])
+    world.run(1000, () => world.agents(['n4', 'n5', 'n6'], () => ({ report: { have: 5 } })))
+    expect(line(world)).toEqual(['n5', 'n6', 'n4'])
+    // So much later that those cannot feed it any more in step.
+    world.run(1000, () => world.agents(['n4', 'n5', 'n6'], () => ({ report: { have: 100 } })))
     world.agent('n1')
     world.run(500)
-    expect(line(world)).toEqual(['n4', 'n5', 'n6', 'n1'])
+    expect(line(world)).toEqual(['n5', 'n6', 'n4', 'n1'])
+    expect(world.members().map(({ generation }) => generation)).toEqual([0, 0, 0, 1])
   })
 
   test('come back to a new tracker in the order of their progress, whoever is first', () => {

@@ -87,7 +87,7 @@ export type SwarmView = {
   readonly counts: ScrapeCounts
   readonly agents: number
   readonly strangers: number
-  /** In the order of the plan: by generation and name; strangers last. */
+  /** In the order of the plan: by generation and the moment of joining; strangers last. */
   readonly members: readonly MemberView[]
 }
 
@@ -222,15 +222,15 @@ export class Tracker {
     this.sweep(nowMs)
     const swarm = this.#swarms.get(infoHash)?.swarm
     if (swarm === undefined) return undefined
-    const members = [...swarm.members.values()].map((member) => viewOf(swarm, member))
     const last = Number.POSITIVE_INFINITY
-    members.sort((a, b) => (a.generation ?? last) - (b.generation ?? last) || compare(a.host ?? '', b.host ?? ''))
+    const generationOf = (member: TrackedMember) => swarm.generationOf(member) ?? last
+    const members = [...swarm.members.values()]
+      .toSorted((a, b) => generationOf(a) - generationOf(b) || (a.order ?? 0) - (b.order ?? 0))
+      .map((member) => viewOf(swarm, member))
     const { pieces, counts, agents, strangers } = swarm
     return { infoHash, pieces, counts, agents, strangers, members }
   }
 }
-
-const { compare } = new Intl.Collator('en', { numeric: true })
 
 function isSame(known: TrackedMember, announce: Announce, who: Announcer): boolean {
   if (known.who.kind !== who.kind) return false
