@@ -342,6 +342,7 @@ export const controlOperations = {
       ),
     }),
     output: Type.Object({ rollout, task: Type.Optional(task) }),
+    once: 'recorded',
     failures: ['unknown-rollout', 'unknown-host'],
   }),
   ...rolloutOperations,

@@ -127,6 +127,7 @@ export const eventOperations = {
     rest: { method: 'POST', path: '/dead-deliveries/{delivery}/retry' },
     input: Type.Object({ delivery: id }),
     output: Type.Object({}),
+    once: 'acts',
     failures: ['unknown-delivery', 'delivery-failed'],
   }),
 }

@@ -53,6 +53,7 @@ export const rolloutOperations = {
       includeProtected: protectedMeant,
     }),
     output: Type.Object({ rollout }),
+    once: 'recorded',
     failures: ['unknown-rollout', 'unknown-host', ...retryFailures],
   }),
   retryDeployment: operation({
@@ -61,6 +62,7 @@ export const rolloutOperations = {
     rest: { method: 'POST', path: '/deployments/{deployment}/retry' },
     input: Type.Object({ deployment: id, includeProtected: protectedMeant }),
     output: Type.Object({ deployment }),
+    once: 'recorded',
     failures: ['unknown-deployment', ...retryFailures],
   }),
 }

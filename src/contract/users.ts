@@ -56,6 +56,7 @@ export const userOperations = {
     rest: { method: 'POST', path: '/users' },
     input: Type.Object({ name: userName, role, password: Type.Optional(newPassword) }),
     output: Type.Object({ user }),
+    once: 'recorded',
     failures: ['already-exists'],
   }),
   changeUser: operation({
@@ -152,6 +153,7 @@ export const userOperations = {
     rest: { method: 'POST', path: '/keys/rotate' },
     input: Type.Object({}),
     output: Type.Object({ keys: Type.Array(sealingKey) }),
+    once: 'acts',
     failures: ['wrong-state'],
   }),
   getCertificate: operation({

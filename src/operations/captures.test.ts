@@ -190,6 +190,19 @@ test('a name that is taken, being published or captured, and a host that is busy
   })
 })
 
+test('a host whose boot record another deployment holds is not captured', async () => {
+  await begun({ host: 'n2' })
+  const held = await world.db.selectFrom('hosts').select('id').where('name', '=', 'n1').executeTakeFirstOrThrow()
+  // What is left of the moment between two orders: the record is another's, and nothing else says so yet.
+  await world.db.updateTable('boot_records').set({ deployment_id: 1 }).where('host_id', '=', held.id).execute()
+  await expect(control.startCapture({ host: 'n1', image: 'golden:2' }, admin)).rejects.toMatchObject({
+    code: 'wrong-state',
+    at: 'host',
+    message: 'n1 was taken by another rollout at this moment: ask again',
+  })
+  expect((await control.listCaptures({}, admin)).captures).toHaveLength(1)
+})
+
 test('an image that grows beyond what it may have ends with the reason', async () => {
   const { begin, put } = await begun({ storedBytesMax: 1000 })
   await begin(raw.length)

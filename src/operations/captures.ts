@@ -2,7 +2,6 @@
 // and the boot record do for it what they do for every other.
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers, Input } from '../contract/operation.ts'
-import { setBootTarget } from '../db/boot.ts'
 import { addCapture, capturesUnderWay, captureUnderWay, findCapture, pageOfCaptures } from '../db/captures.ts'
 import { activeDeployments, findDeployment } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
@@ -10,6 +9,7 @@ import { findHosts, interfacesOf, powerMethodsOf } from '../db/hosts.ts'
 import { lookUpImage } from '../db/images.ts'
 import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
+import { armBootRecord } from '../db/rollouts.ts'
 import { runningTask } from '../db/tasks.ts'
 import { capturedDisks, removeCaptured } from '../image/captured-disk.ts'
 import { checkSpace } from '../image/library-file.ts'
@@ -95,7 +95,10 @@ async function startCapture(tx: Db, order: Order, now: number): Promise<number> 
     },
     now,
   )
-  await setBootTarget(tx, host.id, { target: 'scout', deploymentId }, now)
+  if (!(await armBootRecord(tx, host.id, deploymentId, now))) {
+    const words = `${host.name} was taken by another rollout at this moment: ask again`
+    throw new Failure('wrong-state', words, { at: 'host' })
+  }
   const which = [order.partition && `partition ${order.partition} of`, `disk ${order.disk ?? 'system'}`].filter(Boolean)
   const text = `captures ${which.join(' ')} as ${formatImageReference(reference)}${order.repair ? ', repaired' : ''}`
   await addEvent(tx, { source: 'control', kind: 'capture-started', text, hostId: host.id, deploymentId }, now)

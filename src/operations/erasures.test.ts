@@ -81,6 +81,27 @@ test('a host that is at work is not erased, nor is one of several when one of th
   expect((await control.listRollouts({}, admin)).rollouts.length).toBe(1)
 })
 
+test('a host whose boot record another deployment holds is not erased', async () => {
+  await control.startErase({ nodeset: 'n2', method: 'zero', confirm: 1 }, admin)
+  const held = await world.db.selectFrom('hosts').select('id').where('name', '=', 'n1').executeTakeFirstOrThrow()
+  // What is left of the moment between two orders: the record is another's, and nothing else says so yet.
+  await world.db.updateTable('boot_records').set({ deployment_id: 1 }).where('host_id', '=', held.id).execute()
+  await expect(control.startErase({ nodeset: 'n1', method: 'zero', confirm: 1 }, admin)).rejects.toMatchObject({
+    code: 'wrong-state',
+    at: 'nodeset',
+    message: 'n1 was taken by another rollout at this moment: ask again',
+  })
+  expect((await control.listRollouts({}, admin)).rollouts.length).toBe(1)
+})
+
+test('of orders to erase a host at one moment one begins', async () => {
+  const order = { nodeset: 'n1', method: 'zero', confirm: 1 } as const
+  const orders = await Promise.allSettled(Array.from({ length: 6 }, () => control.startErase(order, admin)))
+  expect(orders.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+  for (const one of orders) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'wrong-state' })
+  expect((await control.listRollouts({}, admin)).rollouts.length).toBe(1)
+})
+
 test('a deployment that erases nothing cannot be completed as one', async () => {
   await expect(control.getErasure({ deployment: 1 }, admin)).rejects.toMatchObject({ code: 'unknown-deployment' })
 })

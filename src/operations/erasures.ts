@@ -4,13 +4,14 @@ import type { controlOperations } from '../contract/control.ts'
 import type { EraseReport, EraseWork, ErasureView } from '../contract/erase-types.ts'
 import type { Handlers, Input } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
-import { releaseBootRecord, setBootTarget } from '../db/boot.ts'
+import { releaseBootRecord } from '../db/boot.ts'
 import { activeDeployments, findDeployment, moveDeployment, type NamedDeployment } from '../db/deployments.ts'
 import { addErasure, type Erasure, findErasure, recordErasure } from '../db/erasures.ts'
 import { about, addEvent } from '../db/events.ts'
 import { type Host, interfacesOf, powerMethodsOf } from '../db/hosts.ts'
 import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
+import { armBootRecord } from '../db/rollouts.ts'
 import { foldNodeset } from '../lib/nodeset.ts'
 import { eraseMs } from '../model/erase.ts'
 import { Failure } from '../model/failure.ts'
@@ -89,7 +90,9 @@ async function startErase(
   const deadlineMs = deadlineSeconds === undefined ? eraseMs : deadlineSeconds * 1000
   const { rolloutId, deployments } = await addErasure(tx, ids, { method, disk, finish, deadlineMs }, now)
   for (const [hostId, deploymentId] of deployments) {
-    await setBootTarget(tx, hostId, { target: 'scout', deploymentId }, now)
+    if (!(await armBootRecord(tx, hostId, deploymentId, now))) {
+      refuse(hosts, ({ id }) => id === hostId, 'wrong-state', 'was taken by another rollout at this moment: ask again')
+    }
     const text = `rollout ${rolloutId} erases ${disk ?? 'the only disk'} by ${method}, by ${by}`
     await addEvent(tx, { source: 'control', kind: 'erase-started', text, hostId, deploymentId }, now)
   }

@@ -3,7 +3,7 @@ import pino from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createClient } from '../client/client.ts'
 import { controlPort } from '../contract/control.ts'
-import type { Caller, OnceCall } from '../contract/operation.ts'
+import type { Caller, CallOptions, OnceCall } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
 import { recordAnswer } from '../db/once.ts'
 import { Secret } from '../lib/secret.ts'
@@ -13,7 +13,7 @@ import { authenticateByToken, type PortServer, servePorts } from '../ports/http.
 import { controlHandlers } from './control.ts'
 import { onceKeptMs, onceOf, onceRunner } from './once.ts'
 import { powerHandlers } from './power.ts'
-import { nameImage, openTestWorld, type TestWorld } from './testing.ts'
+import { nameImage, openTestWorld, putState, type TestWorld } from './testing.ts'
 
 let world: TestWorld
 let server: PortServer
@@ -73,6 +73,29 @@ test('a call made twice with one key starts one rollout and answers the same, by
   expect(await rollouts()).toBe(1)
 })
 
+test.each([
+  ['retryRollout', (options: CallOptions) => client().retryRollout({ rollout: 1 }, options)],
+  ['retryDeployment', (options: CallOptions) => client().retryDeployment({ deployment: 1 }, options)],
+] as const)('%s made twice with one key deploys once more', async (_name, retry) => {
+  await client().startRollout(order)
+  await putState(world, 1, 'failed')
+  const options = { idempotencyKey: 'again' }
+  const first = await retry(options)
+  expect(await retry(options)).toEqual(first)
+  expect((await client().listDeployments({ rollout: 1 })).deployments.map(({ id }) => id)).toEqual([2, 1])
+  await expect(retry({ idempotencyKey: 'another' })).rejects.toMatchObject({ code: 'wrong-state' })
+})
+
+test('a rollout cancelled twice with one key gives the task that switches its machines twice, and makes one', async () => {
+  await client().startRollout(order)
+  await putState(world, 1, 'booting')
+  const cancel = () => client().cancelRollout({ rollout: 1, reboot: true }, { idempotencyKey: 'stop' })
+  const first = await cancel()
+  expect(first.task).toMatchObject({ kind: 'reboot' })
+  expect(await cancel()).toEqual(first)
+  expect((await client().listTasks({})).tasks).toHaveLength(1)
+})
+
 test('many calls at once with one key start one rollout', async () => {
   const options = { idempotencyKey: 'at once'.replace(' ', '-') }
   const answers = await Promise.all(Array.from({ length: 12 }, () => client().startRollout(order, options)))
@@ -86,7 +109,7 @@ test('a key is refused with another input, another operation, where none is take
   const refusals = [
     [client().startRollout({ ...order, nodeset: 'n2' }, options), 'already-exists'],
     [client().startErase({ nodeset: 'n2', method: 'discard', confirm: 1 }, options), 'already-exists'],
-    [client().cancelRollout({ rollout: 1 }, options), 'bad-input'],
+    [client().pauseRollout({ rollout: 1 }, options), 'bad-input'],
     [client().listHosts({}, options), 'bad-input'],
     [client().startRollout(order, { idempotencyKey: 'a b' }), 'bad-input'],
     [client().startRollout(order, { idempotencyKey: 'k'.repeat(191) }), 'bad-input'],

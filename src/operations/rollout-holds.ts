@@ -3,12 +3,14 @@ import type { controlOperations } from '../contract/control.ts'
 import type { Caller, Handlers } from '../contract/operation.ts'
 import { findDeployment, findRollout, type Rollout } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
+import { recordAnswer } from '../db/once.ts'
 import type { Db } from '../db/open.ts'
 import { acceptEnds, membersOf, policyOf } from '../db/rollouts.ts'
 import { resumedPolicy, rolloutAllowedIn } from '../model/conduct.ts'
 import { Failure } from '../model/failure.ts'
 import { cancelRollout } from './cancel.ts'
 import { hostsOf, namesMeant } from './nodeset.ts'
+import { onceOf } from './once.ts'
 import { retryDeployments } from './retry.ts'
 import { rolloutView } from './rollout-views.ts'
 import { take } from './turn.ts'
@@ -21,11 +23,15 @@ export function holdHandlers(
   world: World,
 ): Some<'cancelRollout' | 'pauseRollout' | 'resumeRollout' | 'retryRollout' | 'retryDeployment'> {
   const { db, now } = world
-  const viewOf = async (id: number) => ({ rollout: await rolloutView(db, id, now()) })
+  const viewOf = async (id: number, tx: Db = db) => ({ rollout: await rolloutView(tx, id, now()) })
   return {
     async cancelRollout(input, caller) {
-      const task = await db.transaction().execute((tx) => cancelRollout(world, tx, input, caller))
-      return { ...(await viewOf(input.rollout)), ...(task ? { task: taskView(task) } : {}) }
+      return await db.transaction().execute(async (tx) => {
+        const task = await cancelRollout(world, tx, input, caller)
+        const answer = { ...(await viewOf(input.rollout, tx)), ...(task ? { task: taskView(task) } : {}) }
+        await recordAnswer(tx, onceOf(caller), answer)
+        return answer
+      })
     },
     async pauseRollout({ rollout, reason }, caller) {
       await db.transaction().execute(async (tx) => {
@@ -48,16 +54,18 @@ export function holdHandlers(
       })
       return await viewOf(rollout)
     },
-    async retryRollout({ rollout, which = 'failed', nodeset, includeProtected }) {
-      await db.transaction().execute(async (tx) => {
+    async retryRollout({ rollout, which = 'failed', nodeset, includeProtected }, caller) {
+      return await db.transaction().execute(async (tx) => {
         const chosen = nodeset === undefined ? undefined : new Set((await hostsOf(tx, nodeset)).map(({ id }) => id))
         const protectedMeant = namesMeant(includeProtected)
         await retryDeployments(world, tx, { rollout, which, chosen, protectedMeant })
+        const answer = await viewOf(rollout, tx)
+        await recordAnswer(tx, onceOf(caller), answer)
+        return answer
       })
-      return await viewOf(rollout)
     },
-    async retryDeployment({ deployment, includeProtected }) {
-      const id = await db.transaction().execute(async (tx) => {
+    async retryDeployment({ deployment, includeProtected }, caller) {
+      return await db.transaction().execute(async (tx) => {
         const row = await findDeployment(tx, deployment)
         if (row.standing === 'retried') {
           throw new Failure('wrong-state', `deployment ${deployment} was done again already`, { at: 'deployment' })
@@ -65,9 +73,10 @@ export function holdHandlers(
         const chosen = new Set([row.host_id])
         const protectedMeant = namesMeant(includeProtected)
         const [id] = await retryDeployments(world, tx, { rollout: row.rollout_id, chosen, protectedMeant })
-        return id
+        const answer = { deployment: deploymentView(await findDeployment(tx, id ?? deployment), now()) }
+        await recordAnswer(tx, onceOf(caller), answer)
+        return answer
       })
-      return { deployment: deploymentView(await findDeployment(db, id ?? deployment), now()) }
     },
   }
 }

@@ -2,6 +2,7 @@
 import type { controlOperations } from '../contract/control.ts'
 import type { Caller, Handlers, UserCaller } from '../contract/operation.ts'
 import type { TokenView, UserView } from '../contract/user-types.ts'
+import { recordAnswer } from '../db/once.ts'
 import { slicePage } from '../db/page.ts'
 import { addToken, endLogins, listTokens, type OwnedToken, revokeToken, tokenById } from '../db/tokens.ts'
 import { addUser, changeUser, findUser, listUsers, removeUser, type User } from '../db/users.ts'
@@ -11,6 +12,7 @@ import { Failure, invariant } from '../model/failure.ts'
 import { administrator, lowerRole, mayAct } from '../model/role.ts'
 import { digestOf, newWord } from './authenticate.ts'
 import { loginByPassword, userByPassword } from './logins.ts'
+import { onceOf } from './once.ts'
 import { nextOf, pageOf } from './paging.ts'
 import { dateTime, present } from './views.ts'
 import type { World } from './world.ts'
@@ -67,13 +69,17 @@ export function sessionHandlers(world: World): Some<'login' | 'logout' | 'whoAmI
 export function userHandlers(world: World): Some<'addUser' | 'changeUser' | 'removeUser' | 'listUsers'> {
   const { db, now } = world
   return {
-    async addUser({ name, role, password }) {
+    async addUser({ name, role, password }, caller) {
       if (name === administrator) {
         const text = `${administrator} is who comes by the unix socket or with admin.token: choose another name`
         throw new Failure('already-exists', text, { at: 'name' })
       }
       const hash = password === undefined ? {} : { password: await hashPassword(password) }
-      return { user: userView(await db.transaction().execute((tx) => addUser(tx, { name, role, ...hash }, now()))) }
+      return await db.transaction().execute(async (tx) => {
+        const answer = { user: userView(await addUser(tx, { name, role, ...hash }, now())) }
+        await recordAnswer(tx, onceOf(caller), answer)
+        return answer
+      })
     },
     async changeUser({ name, role, password, isDisabled }) {
       const change = {
