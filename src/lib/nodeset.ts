@@ -14,15 +14,14 @@ export class NodesetError extends Error {
  * takes names away from those before it. Throws NodesetError.
  */
 export function expandNodeset(text: string): string[] {
+  const terms = splitTerms(text).map((term) => ({ isTaken: term.startsWith('!'), term: term.replace(/^!/, '') }))
+  // Counted before anything is built, and those that are taken away too: they cost as much as those that stay.
+  const count = terms.reduce((sum, { term }) => sum + sizeOf(term), 0)
+  if (count > 2 * namesMax) throw new NodesetError(`\`${text}\` stands for more than ${namesMax} names, repeats counted`)
   const names = new Set<string>()
-  let expanded = 0
-  for (const term of splitTerms(text)) {
-    const excluded = term.startsWith('!')
-    for (const name of expandTerm(excluded ? term.slice(1) : term)) {
-      // Names that are taken away cost as much as those that stay.
-      expanded += 1
-      if (expanded > 2 * namesMax) throw new NodesetError(`\`${text}\` stands for too many names`)
-      if (excluded) names.delete(name)
+  for (const { isTaken, term } of terms) {
+    for (const name of expandTerm(term)) {
+      if (isTaken) names.delete(name)
       else names.add(name)
       if (names.size > namesMax) throw new NodesetError(`\`${text}\` stands for more than ${namesMax} names`)
     }
@@ -49,7 +48,12 @@ function splitTerms(text: string): string[] {
   return terms
 }
 
-/** Yields lazily, so that the caller's limit stops a huge range before it is built. */
+/** How many names a term stands for, repeats counted. */
+function sizeOf(term: string): number {
+  const groups = [...term.matchAll(/\[([^\]]*)\]/g)].map(([, ranges = '']) => ranges.split(','))
+  return groups.reduce((size, ranges) => size * ranges.reduce((sum, range) => sum + boundsOf(range.trim()).count, 0), 1)
+}
+
 function* expandTerm(term: string): Generator<string> {
   const open = term.indexOf('[')
   if (open < 0) {
@@ -67,12 +71,17 @@ function* expandTerm(term: string): Generator<string> {
   }
 }
 
-function* expandRange(range: string): Generator<string> {
+function boundsOf(range: string): { from: number; count: number; width: number } {
   const parts = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(range)
   if (!parts?.[1]) throw new NodesetError(`\`${range}\` is not a range such as 1-72`)
   const [from, to] = [Number(parts[1]), Number(parts[2] ?? parts[1])]
   if (to < from) throw new NodesetError(`the range ${range} runs backwards`)
-  for (let n = from; n <= to; n += 1) yield String(n).padStart(parts[1].length, '0')
+  return { from, count: to - from + 1, width: parts[1].length }
+}
+
+function* expandRange(range: string): Generator<string> {
+  const { from, count, width } = boundsOf(range)
+  for (let n = from; n < from + count; n += 1) yield String(n).padStart(width, '0')
 }
 
 /** The shortest usual way to write `names`: runs of numbers with the same prefix and padding become ranges. */

@@ -33,10 +33,10 @@ export function eraseHandlers({
   }
   return {
     async startErase({ nodeset, max, confirm, includeProtected, ...order }, caller) {
+      const meant = namesMeant(includeProtected)
       const rolloutId = await db.transaction().execute(async (tx) => {
         const hosts = await hostsOf(tx, nodeset)
         requireMeant(hosts, { max, confirm })
-        const meant = namesMeant(includeProtected)
         const isForbidden = ({ name, protected_reason }: Host) => protected_reason !== null && !meant.has(name)
         refuse(hosts, isForbidden, 'host-protected', 'are protected')
         const by = `${caller.kind} from ${caller.address}`

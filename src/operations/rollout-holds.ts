@@ -55,9 +55,9 @@ export function holdHandlers(
       return await viewOf(rollout)
     },
     async retryRollout({ rollout, which = 'failed', nodeset, includeProtected }, caller) {
+      const protectedMeant = namesMeant(includeProtected)
       return await db.transaction().execute(async (tx) => {
         const chosen = nodeset === undefined ? undefined : new Set((await hostsOf(tx, nodeset)).map(({ id }) => id))
-        const protectedMeant = namesMeant(includeProtected)
         await retryDeployments(world, tx, { rollout, which, chosen, protectedMeant })
         const answer = await viewOf(rollout, tx)
         await recordAnswer(tx, onceOf(caller), answer)
@@ -65,13 +65,13 @@ export function holdHandlers(
       })
     },
     async retryDeployment({ deployment, includeProtected }, caller) {
+      const protectedMeant = namesMeant(includeProtected)
       return await db.transaction().execute(async (tx) => {
         const row = await findDeployment(tx, deployment)
         if (row.standing === 'retried') {
           throw new Failure('wrong-state', `deployment ${deployment} was done again already`, { at: 'deployment' })
         }
         const chosen = new Set([row.host_id])
-        const protectedMeant = namesMeant(includeProtected)
         const [id] = await retryDeployments(world, tx, { rollout: row.rollout_id, chosen, protectedMeant })
         const answer = { deployment: deploymentView(await findDeployment(tx, id ?? deployment), now()) }
         await recordAnswer(tx, onceOf(caller), answer)
