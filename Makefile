@@ -26,6 +26,7 @@ build: setup
 	$(bin)/node scout/loaders.ts
 	$(bin)/node scout/build.ts
 	$(bin)/node lab/os-image/build.ts
+	$(bin)/node lab/storage-tools.ts
 
 check: setup
 	$(bin)/biome check .

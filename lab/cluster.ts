@@ -35,6 +35,9 @@ export type Cluster = {
   close(): Promise<void>
 }
 
+/** A login at an emulated machine that is still starting takes many seconds. */
+const insideMs = 60_000
+
 /** How long the service may take to answer after its start, on a busy machine. */
 const startMs = 60_000
 
@@ -65,7 +68,7 @@ export async function openCluster(
     },
     async inside(...command) {
       const [ip = '', ...rest] = inNamespace(lab.namespace, command)
-      return (await execa(ip, rest, { timeout: 20_000 })).stdout
+      return (await execa(ip, rest, { timeout: insideMs })).stdout
     },
     async startService() {
       const log = await open(logFile, 'a')

@@ -1,5 +1,5 @@
 // The commands and answers of the tools that lay out disks; what they do together is tested in prepare.test.ts, and with
-// arrays and volumes on real machines in test/layout.test.ts.
+// arrays and volumes on real machines in test/examples.test.ts.
 import { expect, test } from 'vitest'
 import { arrayCommand } from './composed-devices.ts'
 import { type DeviceTree, findTwin, holdersOf, parseDeviceTrees } from './device-tree.ts'
