@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { execa } from 'execa'
 import manifest from '../package.json' with { type: 'json' }
+import { completionScripts, shells } from '../src/cli/completion-scripts.ts'
 import { exampleFile } from '../src/main/config-cli.ts'
 
 const root = resolve(import.meta.dirname, '..')
@@ -69,6 +70,7 @@ async function buildProgram(tree: string): Promise<void> {
   await place('systemd/tmpfiles.conf', 'usr/lib/tmpfiles.d/hades.conf')
   await mkdir(join(tree, 'etc/hades'), { recursive: true })
   await writeFile(join(tree, 'etc/hades/hades.yaml'), exampleFile())
+  await completions(tree)
   await documents(tree, 'hades')
   for (const name of ['api.md', 'cli.md', 'config.md', 'failures.md', 'operation.md', 'security.md']) {
     await cp(join(root, 'docs', name), join(tree, 'usr/share/doc/hades', name))
@@ -79,6 +81,20 @@ async function buildProgram(tree: string): Promise<void> {
     lines: [`Depends: ${depends.join(', ')}`, `Recommends: ${recommends.join(', ')}`],
     text: 'deploys operating system images to machines\n HaDeS switches the power of machines, boots them from the network, writes disk images to them, proves\n what it wrote, and watches the new system start. This package holds its services and its command line.',
   })
+}
+
+/** Where each shell looks by itself for what packages bring. */
+async function completions(tree: string): Promise<void> {
+  const places = {
+    bash: 'usr/share/bash-completion/completions/hades',
+    zsh: 'usr/share/zsh/vendor-completions/_hades',
+    fish: 'usr/share/fish/vendor_completions.d/hades.fish',
+  }
+  for (const shell of shells) {
+    const file = join(tree, places[shell])
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, completionScripts[shell])
+  }
 }
 
 /** The scout and the loaders, as far as they have been built. */

@@ -105,6 +105,8 @@ test('it installs into a bare Debian, with its user, data folder, configuration 
     'the configuration is good (/etc/hades/hades.yaml)',
   )
   expect((await inside(['stat', '-c', '%U %a', '/var/lib/hades'])).stdout).toBe('hades 700')
+  const completion = await inside(['cat', '/usr/share/bash-completion/completions/hades'])
+  expect(completion.stdout).toBe((await inside(['hades', 'completion', 'bash'])).stdout)
   const wanted = await inside(['readlink', '/etc/systemd/system/multi-user.target.wants/hades.service'])
   expect(wanted.stdout).toBe('/lib/systemd/system/hades.service')
 })

@@ -117,7 +117,11 @@ function cliPage(): string {
     const own = command.commands.length === 0 || command === program
     return [
       ...(own ? [`## ${name}`, '', '```text', command.helpInformation().trimEnd(), '```', ''] : []),
-      ...command.commands.filter((one) => one.name() !== 'help').flatMap(help),
+      ...command
+        .createHelp()
+        .visibleCommands(command)
+        .filter((one) => one.name() !== 'help')
+        .flatMap(help),
     ]
   }
   return [generated, '# The command line', '', ...help(program)].join('\n')

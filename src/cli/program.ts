@@ -6,6 +6,7 @@ import { causeChain, Failure } from '../model/failure.ts'
 import { addBootCommands } from './boot.ts'
 import { addCallCommand } from './call.ts'
 import { addCaptureCommands } from './captures.ts'
+import { addCompletionCommands } from './completion.ts'
 import { addDeployCommands } from './deploy.ts'
 import { addDiscoveryCommands } from './discovery.ts'
 import { addEraseCommand } from './erase.ts'
@@ -91,6 +92,7 @@ export function buildProgram(version: string, addServices: (program: Command) =>
   addAuditCommand(program, open)
   addKeyCommands(program, open)
   addCallCommand(program, open)
+  addCompletionCommands(program, open)
   return program
 }
 
