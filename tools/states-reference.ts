@@ -1,6 +1,7 @@
 // The page docs/states.md: the state machine of model/deployment.ts and the ladders of model/tries.ts, as tables.
 
-import { beatEveryMs, silentMs, unlookedMs } from '../src/db/claims.ts'
+import { beatEveryMs, silentMs } from '../src/db/claims.ts'
+import { unlookedMs } from '../src/db/deployments.ts'
 import { agentSilenceMs, bootStallMs } from '../src/deploy/decide.ts'
 import {
   type AtDeadline,

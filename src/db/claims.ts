@@ -3,7 +3,7 @@
 // compared with another machine's, so clocks may be wrong by hours. A claim that was lost shows in every guarded statement.
 import { activeStates } from '../model/deployment.ts'
 import { inChunks } from './chunks.ts'
-import { type NamedDeployment, namedDeployments } from './deployments.ts'
+import { type NamedDeployment, namedDeployments, unlookedMs } from './deployments.ts'
 import type { Db } from './open.ts'
 
 /** How long the beat of a claim stands still before others take what was claimed. */
@@ -13,12 +13,10 @@ export const silentMs = 15_000
 export const beatEveryMs = 3_000
 
 /**
- * No engine puts a row off for longer, or leaves one lying for longer while it runs. Rows further ahead were written by a clock
- * that has been set back since, rows further behind waited while no service was there or met a clock set forward.
+ * Takes up to `limit` deployments that are due, for `owner` alone. One whose host has an ended deployment that is still claimed
+ * is left: whoever has that claim may still be giving the machine an order, and two at once would meet in its controller.
+ * An ended deployment is never claimed again, so what was seen here stays true until the claim is taken.
  */
-export const unlookedMs = 60_000
-
-/** Takes up to `limit` deployments that are due, for `owner` alone. */
 export async function claimDue(
   db: Db,
   { owner, limit }: { readonly owner: string; readonly limit: number },
@@ -30,6 +28,18 @@ export async function claimDue(
     .where('state', 'in', activeStates)
     .where((eb) => eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + unlookedMs)]))
     .where('lease_owner', 'is', null)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('deployments as before')
+            .select('before.id')
+            .whereRef('before.host_id', '=', 'deployments.host_id')
+            .whereRef('before.id', '<', 'deployments.id')
+            .where('before.lease_owner', 'is not', null),
+        ),
+      ),
+    )
     .orderBy('due_at')
     .limit(limit)
     .execute()

@@ -330,6 +330,20 @@ export async function countStates(db: Db): Promise<{ state: DeploymentState; cou
     .execute()
 }
 
+/**
+ * No engine puts a row off for longer, or leaves one lying for longer while it runs. Rows further ahead were written by a clock
+ * that has been set back since, rows further behind waited while no service was there or met a clock set forward.
+ */
+export const unlookedMs = 60_000
+
+/**
+ * `now` by the clock that a row's times are of: that of the engine that looked last. A service whose clock is another would else
+ * write that an agent spoke hours ago, or will.
+ */
+export function timeOf({ due_at }: Pick<Deployment, 'due_at'>, now: number): number {
+  return Math.abs(now - due_at) > unlookedMs ? due_at : now
+}
+
 /** Columns that a change may bring along. */
 export type Change = Partial<
   Pick<
@@ -443,7 +457,7 @@ export async function countUnderWay(db: Db, rolloutId: number): Promise<number> 
  */
 export async function recordProgress(
   db: Db,
-  from: Pick<Deployment, 'id' | 'attempt' | 'step'>,
+  from: Pick<Deployment, 'id' | 'attempt' | 'step' | 'due_at'>,
   progress: {
     readonly step: DeploymentStep
     readonly sequence: number | undefined
@@ -457,6 +471,7 @@ export async function recordProgress(
   now: number,
 ): Promise<boolean> {
   const { sequence } = progress
+  const at = timeOf(from, now)
   let update = db
     .updateTable('deployments')
     .set({
@@ -464,8 +479,8 @@ export async function recordProgress(
       done_bytes: progress.doneBytes,
       total_bytes: progress.totalBytes,
       bytes_per_second: progress.bytesPerSecond,
-      heard_at: now,
-      ...(from.step === progress.step ? {} : { step_since: now }),
+      heard_at: at,
+      ...(from.step === progress.step ? {} : { step_since: at }),
       ...(sequence === undefined ? {} : { report_sequence: sequence }),
       ...(progress.transfer === undefined ? {} : { transfer: progress.transfer }),
       ...(progress.track === undefined ? {} : { track: progress.track }),

@@ -4,7 +4,12 @@
 import { Failure } from '../model/failure.ts'
 
 /** The parts of an error of mysql2 or of node:sqlite that are read here. */
-type DriverError = Error & { readonly code?: unknown; readonly errno?: unknown; readonly errcode?: unknown }
+type DriverError = Error & {
+  readonly code?: unknown
+  readonly errno?: unknown
+  readonly errcode?: unknown
+  readonly sqlState?: unknown
+}
 
 /** SQLite's primary result codes; the extended ones have them in the low byte. */
 const sqliteUnavailable: Readonly<Record<number, string>> = {
@@ -44,6 +49,9 @@ const serverUnavailable: Readonly<Record<number, string>> = {
 /** Deadlock, which is also how Galera says that another node was first; lock wait over; the row changed since it was read. */
 const conflictNumbers: ReadonlySet<number> = new Set([1213, 1205, 1020])
 
+/** What the SQL standard calls the same, whatever number the server gives it. */
+const serializationFailure = '40001'
+
 /** Of a cluster's node that has lost the others or is not in step yet: another node may serve. */
 const elsewhereNumbers: ReadonlySet<number> = new Set([1047, 1053, 1290, 1836])
 
@@ -80,7 +88,7 @@ export function isDuplicate(error: unknown): boolean {
 
 /** Whether the database gave up a statement, or a whole transaction, for another's sake: done again, it can succeed. */
 export function isConflict(error: unknown): boolean {
-  return chain(error).some((e) => conflictNumbers.has(numberOf(e)))
+  return chain(error).some((e) => conflictNumbers.has(numberOf(e)) || e.sqlState === serializationFailure)
 }
 
 /** Whether the connection is no more. What was under way on it may or may not have been done. */
@@ -94,9 +102,9 @@ export function isLost(error: unknown): boolean {
   )
 }
 
-/** Whether a statement never left, because its connection had been closed before. */
+/** Whether a statement never left, or not whole, because its connection had been closed before. */
 export function isUnsent(error: unknown): boolean {
-  return chain(error).some((e) => e.message.includes('closed state'))
+  return chain(error).some((e) => e.message.includes('closed state') || e.code === 'EPIPE')
 }
 
 /** Whether another node of the cluster may do what this one refuses. */

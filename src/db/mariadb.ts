@@ -103,13 +103,13 @@ class MariadbConnection implements DatabaseConnection {
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
     if (this.#isInTransaction) return await this.#inTransaction(query)
     if (this.#options.isMigrating) return await this.#migrating(query)
-    const isRead = /^\s*select\b/i.test(query.sql)
+    const changesNothing = /^\s*(select|start transaction|set transaction)\b/i.test(query.sql)
     return await repeated(async () => {
       if (this.#isBroken) await this.#renew()
       try {
         return await this.#once<R>(query)
       } catch (error) {
-        if (!isLost(error) || isUnsent(error) || isRead || isElsewhere(error)) throw error
+        if (!isLost(error) || isUnsent(error) || changesNothing || isElsewhere(error)) throw error
         throw new UnknownOutcome(
           `${this.#options.name} was lost while it was told a change: it may have been made`,
           error,

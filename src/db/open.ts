@@ -90,7 +90,7 @@ export async function withMigrating<T>(place: DatabasePlace, work: (db: Kysely<S
   }
 }
 
-/** Makes every transaction of `db` begin again after a conflict. */
+/** Makes every transaction of `db`, and of what is made of it by `withPlugin`, begin again after a conflict. */
 function repeating(db: Kysely<Schema>): Kysely<Schema> {
   const transaction = db.transaction.bind(db)
   db.transaction = () => {
@@ -99,6 +99,8 @@ function repeating(db: Kysely<Schema>): Kysely<Schema> {
     builder.execute = (callback) => repeated(() => execute(callback), transactionMs)
     return builder
   }
+  const withPlugin = db.withPlugin.bind(db)
+  db.withPlugin = (plugin) => repeating(withPlugin(plugin))
   return db
 }
 

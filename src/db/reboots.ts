@@ -43,7 +43,10 @@ export async function rebootsOf(db: Db, taskId: number): Promise<Reboot[]> {
   return await rows(db).where('task_id', '=', taskId).orderBy('hosts.name').execute()
 }
 
-/** Takes rows whose machines are to be switched, and that are due, for `owner`, until the lease ends. */
+/**
+ * Takes rows whose machines are to be switched, and that are due, for `owner`, until the lease ends. One whose host has a claimed
+ * deployment waits: an order of a rollout that was cancelled may still be under way there.
+ */
 export async function claimReboots(
   db: Db,
   claim: { readonly owner: string; readonly until: number; readonly limit: number },
@@ -53,6 +56,17 @@ export async function claimReboots(
     .where('reboots.state', 'in', ['waiting', 'switching'])
     .where('due_at', '<=', now)
     .where('lease_until', '<=', now)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('deployments')
+            .select('deployments.id')
+            .whereRef('deployments.host_id', '=', 'reboots.host_id')
+            .where('deployments.lease_owner', 'is not', null),
+        ),
+      ),
+    )
     .orderBy('due_at')
     .limit(claim.limit)
     .execute()

@@ -3,9 +3,23 @@
 import { randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import { inject } from 'vitest'
+import { Failure } from '../model/failure.ts'
 import { openDatabase } from './open.ts'
 import type { MariadbPlace } from './place.ts'
 import type { Schema } from './schema.ts'
+
+/** The database as a process has it that loses it for its next `statements`. */
+export function losing(db: Kysely<Schema>, statements: number): Kysely<Schema> {
+  let left = statements
+  return db.withPlugin({
+    transformQuery({ node }) {
+      left -= 1
+      if (left >= 0) throw new Failure('database-unavailable', 'the database is away')
+      return node
+    },
+    transformResult: async ({ result }) => result,
+  })
+}
 
 /** Migrated and emptied again: making the tables takes MariaDB longer than most tests. */
 const free: Recycled[] = []

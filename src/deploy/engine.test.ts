@@ -6,8 +6,10 @@ import { inProcess } from '../client/client.ts'
 import type { Caller } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
 import { bootByMac } from '../db/boot.ts'
+import { claimDue, releaseClaim } from '../db/claims.ts'
 import { findDeployment } from '../db/deployments.ts'
 import { addEvent } from '../db/events.ts'
+import { losing } from '../db/testing.ts'
 import { until } from '../lib/until.ts'
 import { type DeploymentState, isActive } from '../model/deployment.ts'
 import { bootToken } from '../model/token.ts'
@@ -50,8 +52,8 @@ afterEach(async () => {
   await world.close()
 })
 
-async function startIt(): Promise<void> {
-  const power = inProcess(powerPort, powerHandlers(world))
+async function startIt(powerDb = world.db): Promise<void> {
+  const power = inProcess(powerPort, powerHandlers({ ...world, db: powerDb }))
   engine = await startEngine({ ...world, power, coldSeconds: 1 })
 }
 
@@ -167,6 +169,29 @@ test('a silent controller is asked again until it answers, and the deployment ca
   sim.wake()
   const next = await begin()
   await reaches(next, 'booting')
+})
+
+test('a host whose cancelled deployment is still claimed gets no order for its next one until the claim is given back', async () => {
+  const first = await begin()
+  await control.cancelRollout({ rollout: 1 }, admin)
+  await world.db.updateTable('deployments').set({ lease_owner: 'another' }).where('id', '=', first).execute()
+  const next = await begin()
+  const claim = () => claimDue(world.db, { owner: 'mine', limit: 10 }, world.now())
+  expect(await claim()).toEqual([])
+  await releaseClaim(world.db, first, 'another', world.now())
+  expect((await claim()).map(({ id }) => id)).toEqual([next])
+})
+
+test('a database that is away while a controller is to be asked is no answer of the controller', async () => {
+  await startIt(losing(world.db, 2))
+  const id = await begin()
+  const isBooting = async (): Promise<boolean> => {
+    world.clock.offsetMs += 1000
+    return (await view(id)).state === 'booting'
+  }
+  await until('the machine to be switched', isBooting, { timeoutMs: 30_000, everyMs: 100 })
+  const { tries } = await findDeployment(world.db, id)
+  expect(tries).not.toContain('database')
 })
 
 test('a machine that never boots is power-cycled, then fails with what was last seen of it', async () => {

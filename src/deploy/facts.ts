@@ -2,7 +2,6 @@
 // its state began. Since then means later in the timeline, not later by a clock: clocks are set.
 import { hasAttemptLeft } from '../db/attempts.ts'
 import { courseOf } from '../db/captures.ts'
-import { unlookedMs } from '../db/claims.ts'
 import {
   changeDeployment,
   countUnderWay,
@@ -10,6 +9,7 @@ import {
   imagesOfRollout,
   type NamedDeployment,
   type ReadAs,
+  unlookedMs,
 } from '../db/deployments.ts'
 import { about, addEvent, newestEventAfter } from '../db/events.ts'
 import { interfacesOf, powerMethodsOf } from '../db/hosts.ts'

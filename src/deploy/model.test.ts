@@ -1,7 +1,8 @@
 // Generated histories on a real database with the real engine and the real Service Port: rollouts, cancels, machines that do
 // anything, services that are killed at any statement, clocks that are set. Whatever happens, each host ends in time, nothing
-// runs twice, boot records are back and no claim is left. HISTORIES=10000 runs that many; docs/decisions/0013-histories.md tells which
-// mistakes it was seen to find.
+// runs twice, boot records are back and no claim is left. HISTORIES=10000 runs that many, of another seed each time; SEED names one,
+// REPLAY one history of it. docs/decisions/0013-histories.md tells which mistakes it was seen to find.
+import { randomInt } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { clear, type Ground, HistoryWorld, historySetup } from '../../test/histories/history-world.ts'
@@ -9,18 +10,39 @@ import { agentBehaviours, type Behaviour, bmcBehaviours, bootBehaviours } from '
 import { controlHandlers } from '../operations/control.ts'
 import { nameImage, openTestWorld, type TestWorld } from '../operations/testing.ts'
 
+const isLong = process.env.HISTORIES !== undefined
 const histories = Number(process.env.HISTORIES ?? (inject('mariadbSocket') === undefined ? 300 : 40))
-const seed = process.env.SEED ?? (process.env.HISTORIES === undefined ? '1' : undefined)
-/** Each takes well under a second where the machine is not busy. */
-const timeoutMs = 60_000 + histories * 2000
+/** The same histories each time, unless more are asked for: what fails must be what was changed. */
+const seed = Number(process.env.SEED ?? (isLong ? randomInt(2 ** 31) : 1))
+/** What a failure has printed: `path`, or `path/replayPath`. */
+const [path, replayPath] = process.env.REPLAY?.split('/') ?? []
+/** Each takes about a second where the machine is busy. */
+const timeoutMs = 60_000 + histories * 4000
+/** A long run says so often how far it is. */
+const tellEvery = 250
+/**
+ * Played beside each other by a long run, each on a database of its own and from the next seed: a history waits most of its
+ * time for MariaDB.
+ */
+const lanes = isLong && process.env.REPLAY === undefined && inject('mariadbSocket') !== undefined ? 4 : 1
 
 const names = ['h1', 'h2', 'h3'] as const
 
-let world: TestWorld
-let ground: Ground
+const worlds: TestWorld[] = []
+const grounds: Ground[] = []
 
 beforeAll(async () => {
-  world = await openTestWorld()
+  for (let lane = 0; lane < lanes; lane += 1) {
+    const world = await openTestWorld()
+    worlds.push(world)
+    grounds.push(await makeGround(world))
+  }
+})
+afterAll(async () => {
+  for (const world of worlds) await world.close()
+})
+
+async function makeGround(world: TestWorld): Promise<Ground> {
   const admin = { kind: 'user', name: 'admin', role: 'admin', address: 'test' } as const
   const control = controlHandlers(world)
   await nameImage(world, 'debian', '12')
@@ -35,11 +57,8 @@ beforeAll(async () => {
   const hosts = await world.db.selectFrom('hosts').select(['id', 'name']).orderBy('name').execute()
   const setup = await world.db.selectFrom('setups').select('id').where('name', '=', 'history').executeTakeFirstOrThrow()
   const withMacs = hosts.map((host, index) => ({ ...host, mac: `52:54:00:00:00:0${index}` }))
-  ground = { db: world.db, world, setupId: setup.id, hosts: withMacs }
-})
-afterAll(async () => {
-  await world.close()
-})
+  return { db: world.db, world, setupId: setup.id, hosts: withMacs }
+}
 
 type Command = fc.AsyncCommand<object, HistoryWorld>
 
@@ -67,8 +86,9 @@ const commands = [
     .subarray([...names], { minLength: 1 })
     .map((some) => command(`rollout of ${some.join()}`, (real) => real.begin(some))),
   fc.oneof(
-    { weight: 3, arbitrary: passing(20, 60) },
+    { weight: 1, arbitrary: passing(20, 60) },
     { weight: 1, arbitrary: fc.constant(command('cancel', (real) => real.cancel())) },
+    { weight: 1, arbitrary: fc.constant(command('cancel and begin again', (real) => real.beginAgain(names))) },
   ),
   which.map((name) => command(`start ${name}`, (real) => real.start(name))),
   fc
@@ -77,6 +97,9 @@ const commands = [
   fc
     .tuple(which, fc.integer({ min: 1, max: 60 }))
     .map(([name, n]) => command(`${name} has no database for ${n}`, (real) => real.processes.get(name)?.awayFor(n))),
+  fc
+    .tuple(which, fc.constantFrom(20, 60, 130))
+    .map(([name, s]) => command(`${name} stands still for ${s} s`, (real) => real.standStill(name, s * 1000))),
   which.map((name) =>
     command(`${name} stands still`, (real) => {
       const process = real.processes.get(name)
@@ -103,23 +126,38 @@ const behaviour: fc.Arbitrary<Behaviour> = fc.record({
 test(
   `${histories} histories with kills at every statement: each host ends in time, and nothing runs twice`,
   async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(behaviour, { minLength: names.length, maxLength: names.length }),
-        fc.commands(commands, { maxCommands: 30 }),
-        async (behaviours, generated) => {
-          await clear(ground)
-          const real = new HistoryWorld(ground, behaviours)
-          real.start('a')
-          real.start('b')
-          await real.begin(names)
-          await fc.asyncModelRun(() => ({ model: {}, real }), generated)
-          expect(await real.drain()).toEqual([])
+    const startedAt = performance.now()
+    let played = 0
+    const tell = (): void => {
+      const seconds = Math.round((performance.now() - startedAt) / 1000)
+      const seeds = lanes === 1 ? `seed ${seed}` : `seeds ${seed} to ${seed + lanes - 1}`
+      if (isLong) console.info(`${seeds}: ${played} histories in ${seconds} s`)
+    }
+    tell()
+    const play = (ground: Ground, lane: number): Promise<void> =>
+      fc.assert(
+        fc.asyncProperty(
+          fc.array(behaviour, { minLength: names.length, maxLength: names.length }),
+          fc.commands(commands, { maxCommands: 30, ...(replayPath === undefined ? {} : { replayPath }) }),
+          async (behaviours, generated) => {
+            await clear(ground)
+            const real = new HistoryWorld(ground, behaviours)
+            real.start('a')
+            real.start('b')
+            await real.begin(names)
+            await fc.asyncModelRun(() => ({ model: {}, real }), generated)
+            expect(await real.drain()).toEqual([])
+            played += 1
+            if (played % tellEvery === 0) tell()
+          },
+        ),
+        {
+          numRuns: Math.ceil(histories / lanes),
+          seed: seed + lane,
+          ...(path === undefined ? {} : { path, endOnFailure: true }),
         },
-      ),
-      // The same ones each time, unless more are asked for: what fails must be what was changed.
-      { numRuns: histories, ...(seed === undefined ? {} : { seed: Number(seed) }) },
-    )
+      )
+    await Promise.all(grounds.map(play))
   },
   timeoutMs,
 )

@@ -132,8 +132,8 @@ async function cycleInto(
     const [cycled] = (await power.setPower({ ...to, action: 'cycle', ...ways[level] }, call)).outcomes
     return cycled ?? { confirmed: false, failure: { code: 'internal', message: ['the Power Port gave no answer'] } }
   } catch (error) {
-    // When the service stops in the middle, the deployment has not failed: the next process takes it up again.
-    if (signal.aborted || !(error instanceof Failure)) throw error
+    // When the service stops or its database fails in the middle, no controller has said no: the step is taken up again.
+    if (signal.aborted || !(error instanceof Failure) || error.code === 'database-unavailable') throw error
     return { confirmed: false, failure: { code: error.code, message: causeChain(error) } }
   }
 }

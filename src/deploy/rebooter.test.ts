@@ -6,11 +6,14 @@ import { scriptPathFor } from '../boot/scripts.ts'
 import { inProcess } from '../client/client.ts'
 import type { Caller } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
+import { releaseClaim } from '../db/claims.ts'
+import { claimReboots } from '../db/reboots.ts'
+import { losing } from '../db/testing.ts'
 import { until } from '../lib/until.ts'
 import { bootAskMs } from '../model/reboot.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { powerHandlers } from '../operations/power.ts'
-import { openTestWorld, type TestWorld } from '../operations/testing.ts'
+import { nameImage, openTestWorld, type TestWorld } from '../operations/testing.ts'
 import { type IpmiSim, startIpmiSim } from '../power/ipmi-sim.ts'
 import { type Rebooter, startRebooter } from './rebooter.ts'
 
@@ -48,8 +51,8 @@ function methodOf(name: string) {
   return { driver, address, username, password: password.reveal(), options: [] }
 }
 
-async function start(): Promise<void> {
-  rebooter = await startRebooter({ ...world, power: inProcess(powerPort, powerHandlers(world)) })
+async function start(powerDb = world.db): Promise<void> {
+  rebooter = await startRebooter({ ...world, power: inProcess(powerPort, powerHandlers({ ...world, db: powerDb })) })
 }
 
 /** What the loader of a machine does when it boots. */
@@ -128,6 +131,31 @@ test('a host that was being switched when the service died is switched again, un
   await start()
   expect(await ended(task)).toMatchObject({ state: 'done' })
   expect(sim.events).toEqual([])
+})
+
+test('a database that is away while a controller is asked ends no reboot', async () => {
+  const task = await reboot('n1', 'local')
+  await start(losing(world.db, 2))
+  const isOver = async (): Promise<boolean> => {
+    world.clock.offsetMs += 1000
+    return (await taskOf(task)).state !== 'running'
+  }
+  await until('the task to end', isOver, { timeoutMs: 30_000, everyMs: 100 })
+  expect(await taskOf(task)).toMatchObject({ state: 'done', reboots: [{ host: 'n1', state: 'done' }] })
+})
+
+test('a host whose deployment is still claimed is switched when the claim is given back', async () => {
+  await nameImage(world, 'debian', '12')
+  const xml = '<setup xmlns="urn:hades:setup:1" name="demo"><disk><image>debian:12</image></disk></setup>'
+  await control.putSetup({ xml }, admin)
+  await control.startRollout({ nodeset: 'n1', setup: 'demo' }, admin)
+  await control.cancelRollout({ rollout: 1 }, admin)
+  await world.db.updateTable('deployments').set({ lease_owner: 'another' }).execute()
+  await reboot('n1', 'local')
+  const claim = () => claimReboots(world.db, { owner: 'mine', until: world.now() + 1000, limit: 10 }, world.now())
+  expect(await claim()).toEqual([])
+  await releaseClaim(world.db, 1, 'another', world.now())
+  expect((await claim()).map(({ host }) => host)).toEqual(['n1'])
 })
 
 test('a host that is to start from its disk is set to it, and done when it is on', async () => {

@@ -177,8 +177,8 @@ async function cycle(
     if (!on) throw new Error('the Power Port gave no answer')
     return { confirmed: on.confirmed, failure: on.failure }
   } catch (error) {
-    // When the service stops in the middle, the machine has not failed: the next process takes it up again.
-    if (signal.aborted || !(error instanceof Failure)) throw error
+    // When the service stops or its database fails in the middle, the machine has not failed: it is taken up again.
+    if (signal.aborted || !(error instanceof Failure) || error.code === 'database-unavailable') throw error
     return { confirmed: false, failure: { code: error.code, message: causeChain(error) } }
   }
 }

@@ -7,7 +7,7 @@ import type { Caller, Handlers } from '../contract/operation.ts'
 import type { serviceOperations } from '../contract/service.ts'
 import { releaseBootRecord } from '../db/boot.ts'
 import { beginFrames, type Capture, findCapture, recordDigest, recordFrames, recordReport } from '../db/captures.ts'
-import { changeDeployment, findDeployment, moveDeployment, type NamedDeployment } from '../db/deployments.ts'
+import { changeDeployment, findDeployment, moveDeployment, type NamedDeployment, timeOf } from '../db/deployments.ts'
 import { about, addEvent } from '../db/events.ts'
 import { addImage, imagesOfDigest } from '../db/images.ts'
 import {
@@ -174,13 +174,14 @@ async function complete(world: World, row: NamedDeployment, report: CaptureRepor
   const path = capturedDiskPath(library, row.id)
   const state = publishing.get(path)
   // The agent's only word while the image is made: it lives.
+  const at = timeOf(row, world.now())
   const alive = {
-    heard_at: world.now(),
+    heard_at: at,
     step: 'publish',
     total_bytes: capture.size_bytes ?? 0,
     bytes_per_second: 0,
   } as const
-  const began = row.step === 'publish' ? {} : { step_since: world.now() }
+  const began = row.step === 'publish' ? {} : { step_since: at }
   await changeDeployment(db, row, { ...alive, ...began, done_bytes: state?.doneBytes ?? 0 })
   if (state) return { state: 'publishing' as const }
   await recordReport(db, row.id, JSON.stringify(report))

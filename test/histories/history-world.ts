@@ -8,10 +8,11 @@ import type { FailureReport, PowerOutcome } from '../../src/contract/types.ts'
 import { setBootTarget } from '../../src/db/boot.ts'
 import { beatEveryMs } from '../../src/db/claims.ts'
 import { activeDeployments, addRollout, findDeployment, statesOf } from '../../src/db/deployments.ts'
+import { findHosts } from '../../src/db/hosts.ts'
 import type { Schema } from '../../src/db/schema.ts'
+import { agentSilenceMs } from '../../src/deploy/decide.ts'
 import type { Keyring } from '../../src/lib/seal.ts'
 import { isActive, mayMove } from '../../src/model/deployment.ts'
-import { Failure } from '../../src/model/failure.ts'
 import { defaultTransferPolicy } from '../../src/model/transfer-policy.ts'
 import { readTries } from '../../src/model/tries.ts'
 import { cancelDeployments } from '../../src/operations/cancel.ts'
@@ -39,6 +40,9 @@ const minute = 60_000
  */
 export const endsWithinMs = (2 + 5) * (5 + 1.5 + 4 + 8 + 2) * minute + (4 + 3 * 1.5 + 2) * minute + 2 * minute
 
+/** From the last word of an agent, or the last fault: its silence, a takeover, and two looks. */
+const silenceMetMs = agentSilenceMs + 60_000 + 2 * 40_000
+
 /** A controller that is slow answers after so long. */
 const slowMs = 70_000
 
@@ -52,12 +56,14 @@ export class HistoryWorld {
   readonly #ground: Ground
   readonly #machines = new Map<string, Machine>()
   readonly #agents = new Map<string, string>()
+  readonly #heard = new Map<string, number>()
   readonly #orders = new Set<string>()
   readonly #inFlight = new Map<string, ServiceProcess>()
   readonly #slow: { readonly atMs: number; readonly process: ServiceProcess; readonly end: () => void }[] = []
   readonly #ended = new Map<number, string>()
   readonly #broken: string[] = []
   #trueMs = 1_700_000_000_000
+  #turns = 0
 
   constructor(ground: Ground, behaviours: readonly Behaviour[]) {
     this.#ground = ground
@@ -93,10 +99,7 @@ export class HistoryWorld {
       trueMs: this.trueMs,
       powerOf: (process) => inProcess(powerPort, this.#power(process)),
       onError: (error, message) => {
-        // MariaDB gives one of two transactions up that meet in the same rows; the step is taken again.
-        const isGivenUp = error instanceof Failure && error.code.startsWith('database')
-        if (!(isGivenUp || error instanceof Killed || error instanceof Away))
-          this.expect(false, `${message}: ${String(error)}`)
+        if (!(error instanceof Killed || error instanceof Away)) this.expect(false, `${message}: ${String(error)}`)
       },
     })
     this.processes.set(name, started)
@@ -107,7 +110,11 @@ export class HistoryWorld {
     for (let left = ms; left > 0; left -= everyMs) {
       await this.#tick(Math.min(left, everyMs))
       for (const machine of this.#machines.values()) await machine.act()
-      await Promise.all([...this.processes.values()].map((one) => this.#turn(one)))
+      // Whoever asks first gets the rows: each does in turn.
+      this.#turns += 1
+      const inOrder = [...this.processes.values()]
+      if (this.#turns % 2 === 0) inOrder.reverse()
+      await Promise.all(inOrder.map((one) => this.#turn(one)))
     }
   }
 
@@ -116,8 +123,11 @@ export class HistoryWorld {
     for (let left = ms; left > 0; left -= beatEveryMs) {
       this.#trueMs += Math.min(left, beatEveryMs)
       for (const slow of this.#slow.splice(0)) {
-        if (slow.atMs <= this.#trueMs && !slow.process.isPaused) slow.end()
-        else this.#slow.push(slow)
+        if (slow.atMs <= this.#trueMs && !slow.process.isPaused) {
+          slow.end()
+          // One that stood still hears the answer before it finds that its claim is lost.
+          await settled(slow.process)
+        } else this.#slow.push(slow)
       }
       if ([...this.processes.values()].every(({ works }) => works.size === 0)) continue
       for (const one of this.processes.values()) await this.#keep(one)
@@ -178,6 +188,20 @@ export class HistoryWorld {
     await this.db.transaction().execute((tx) => cancelDeployments(tx, id, undefined, caller, this.#trueMs))
   }
 
+  /** A process stands still for a while, as a virtual machine does that is suspended, and wakes up in the middle of its work. */
+  async standStill(name: 'a' | 'b', ms: number): Promise<void> {
+    const process = this.processes.get(name)
+    if (process) process.isPaused = true
+    await this.pass(ms)
+    if (process) process.isPaused = false
+  }
+
+  /** As an operator does who sees a mistake: controllers may still be carrying out what the cancelled ones asked of them. */
+  async beginAgain(names: readonly string[]): Promise<void> {
+    await this.cancel()
+    await this.begin(names)
+  }
+
   /** An agent was registered: the same one may be told so again, no other. Returns the attempt. */
   async registered(deployment: number, agent: string): Promise<number> {
     const { attempt } = await findDeployment(this.db, deployment)
@@ -185,6 +209,24 @@ export class HistoryWorld {
     this.expect((this.#agents.get(key) ?? agent) === agent, 'two agents were registered for one attempt')
     this.#agents.set(key, agent)
     return attempt
+  }
+
+  /** An agent was answered. */
+  heard(deployment: number, attempt: number): void {
+    this.#heard.set(`${deployment}/${attempt}`, this.#trueMs)
+  }
+
+  /** Law: an agent that is silent for too long is given up, however long its work may last. */
+  async #silenceIsMet(sinceMs: number): Promise<void> {
+    const rows = await this.db
+      .selectFrom('deployments')
+      .select(['id', 'attempt'])
+      .where('state', '=', 'deploying')
+      .execute()
+    for (const { id, attempt } of rows) {
+      const silentMs = this.#trueMs - Math.max(sinceMs, this.#heard.get(`${id}/${attempt}`) ?? 0)
+      this.expect(silentMs <= silenceMetMs, `deployment ${id} waits for an agent that has been silent for too long`)
+    }
   }
 
   /** The controllers of the machines, as a Power Port. */
@@ -201,6 +243,8 @@ export class HistoryWorld {
       setPower: async ({ nodeset, method = 1 }, _caller, signal) => {
         const machine = this.#machines.get(nodeset)
         if (!machine) throw new Error(`no machine ${nodeset}`)
+        // As the real one it looks the host up, and may find no database.
+        await findHosts(process().db, [nodeset])
         await this.#countOrder(nodeset, process())
         const kind = machine.nextBmc()
         if (kind === 'slow' || kind === 'hangs') await this.#slowly(process(), signal)
@@ -238,8 +282,7 @@ export class HistoryWorld {
     this.#orders.add(key)
     const other = this.#inFlight.get(host)
     // One that stands still cannot take back what it has asked; what comes of it is refused.
-    const isOther = other?.isAlive() && !other.isPaused && other !== process
-    this.expect(!isOther, 'two living services gave orders to one machine at once')
+    this.expect(!other?.isAlive() || other.isPaused, 'two orders of the living were under way to one machine at once')
     this.#inFlight.set(host, process)
   }
 
@@ -264,6 +307,13 @@ export class HistoryWorld {
         const isAllowed = before === undefined || movers.some((by) => mayMove(before, state, by))
         this.expect(isAllowed, `deployment ${row.id} went from ${before} to ${state}`)
       }
+      for (const { attempt, outcome } of readTries(row.tries)) {
+        const heardMs = this.#heard.get(`${row.id}/${attempt}`) ?? 0
+        const isEarly = outcome?.includes('has reported nothing') && this.#trueMs - heardMs < agentSilenceMs
+        this.expect(!isEarly, `the agent of deployment ${row.id} was heard and called silent`)
+      }
+      const isOfDatabase = readTries(row.tries).some(({ code }) => code === 'database-unavailable')
+      this.expect(!isOfDatabase, `deployment ${row.id} has taken the database's silence for a controller's`)
       if (isActive(row.state)) continue
       const end = JSON.stringify([row.state, row.ended_at, row.attempt, row.history, row.proof])
       this.expect((this.#ended.get(row.id) ?? end) === end, `deployment ${row.id} changed after its end`)
@@ -295,8 +345,12 @@ export class HistoryWorld {
       one.awayFor(0)
       one.isPaused = false
     }
-    const end = this.#trueMs + endsWithinMs
-    while (this.#trueMs < end && (await this.#isUnderWay())) await this.pass(40_000, 40_000)
+    const startMs = this.#trueMs
+    const end = startMs + endsWithinMs
+    while (this.#trueMs < end && (await this.#isUnderWay())) {
+      await this.pass(40_000, 40_000)
+      await this.#silenceIsMet(startMs)
+    }
     // A claim of the end is given back a little later, when a slow controller has answered, or freed.
     await this.pass(slowMs + 60_000)
     this.expect(!(await this.#isUnderWay()), `a deployment has not ended within ${endsWithinMs / minute} min`)

@@ -74,6 +74,8 @@ export type MachineWorld = {
   expect(isSo: boolean, otherwise: string): void
   /** An agent was registered; returns the attempt. */
   registered(deployment: number, agent: string): Promise<number>
+  /** A report of an agent was taken. */
+  heard(deployment: number, attempt: number): void
 }
 
 const againMs = 10_000
@@ -128,7 +130,8 @@ export function startMachine(world: MachineWorld, name: string, mac: string, beh
     } catch (error) {
       if (error instanceof Killed || error instanceof Away || error === world.nobody) inMs(againMs, again)
       else if (error instanceof Failure && error.code === 'wrong-state') inMs(againMs, again)
-      else if (!(error instanceof Failure)) throw error
+      // A conflict in the database is nothing that an agent should hear of.
+      else if (!(error instanceof Failure) || error.code === 'database-unavailable') throw error
       return undefined
     }
   }
@@ -141,6 +144,7 @@ export function startMachine(world: MachineWorld, name: string, mac: string, beh
     if (!registered || registered.instructions.action === 'stop') return
     const { deployment, sessionKey } = registered
     const attempt = await world.registered(deployment, agent)
+    world.heard(deployment, attempt)
     const session = { deployment, attempt, caller: { ...caller, token: sessionKey }, sequence: 0 }
     sessions.push(session)
     if (kind === 'twins') {
@@ -158,6 +162,7 @@ export function startMachine(world: MachineWorld, name: string, mac: string, beh
     const { deployment, caller } = session
     const report = { deployment, step: 'transfer', doneBytes: sequence, totalBytes: 9, bytesPerSecond: 1 } as const
     const answer = await call(again, ({ service }) => service.reportProgress({ ...report, sequence }, caller))
+    if (answer?.action === 'continue') world.heard(deployment, session.attempt)
     return answer?.action === 'continue'
   }
 

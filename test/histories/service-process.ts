@@ -8,13 +8,18 @@ import type { PortClient } from '../../src/contract/operation.ts'
 import type { powerOperations } from '../../src/contract/power.ts'
 import type { Schema } from '../../src/db/schema.ts'
 import { type EngineParts, engineParts } from '../../src/deploy/engine.ts'
+import { Failure } from '../../src/model/failure.ts'
 import { serviceHandlers } from '../../src/operations/service.ts'
 import type { World } from '../../src/operations/world.ts'
 
 export class Killed extends Error {}
 
-/** The database does not answer, or its answer is lost. */
-export class Away extends Error {}
+/** The database does not answer, or its answer is lost: what the service meets then, beyond all tries of `src/db`. */
+export class Away extends Failure {
+  constructor() {
+    super('database-unavailable', 'the database is away')
+  }
+}
 
 export type ServiceProcess = {
   readonly db: Kysely<Schema>
@@ -57,7 +62,7 @@ export function startProcess({ db: shared, world, trueMs, powerOf, onError }: Pr
     if (left <= 0) isAlive = false
     if (!isAlive) throw new Killed('the process was killed')
     away -= 1
-    if (away >= 0) throw new Away('the database is away')
+    if (away >= 0) throw new Away()
   }
   const gate: KyselyPlugin = {
     transformQuery({ node }) {
