@@ -3,7 +3,7 @@
 // compared with another machine's, so clocks may be wrong by hours. A claim that was lost shows in every guarded statement.
 import { activeStates } from '../model/deployment.ts'
 import { inChunks } from './chunks.ts'
-import { type NamedDeployment, namedDeployments, unlookedMs } from './deployments.ts'
+import { type NamedDeployment, namedDeployments, type ReadAs, unlookedMs } from './deployments.ts'
 import type { Db } from './open.ts'
 
 /** How long the beat of a claim stands still before others take what was claimed. */
@@ -101,11 +101,23 @@ export async function freeClaim(db: Db, { id, owner, beat }: Claim): Promise<boo
   return result.numUpdatedRows === 1n
 }
 
-/** Gives a claimed deployment back, to be looked at again at `dueAt`. */
-export async function releaseClaim(db: Db, id: number, owner: string, dueAt: number): Promise<void> {
+/**
+ * Gives a claimed deployment back, to be looked at again at `dueAt`; at once, as it says itself, when it is not in the state any
+ * more in which it was claimed. Then its times may be of another service's clock, and ours would not belong to them.
+ */
+export async function releaseClaim(db: Db, claimed: ReadAs, owner: string, dueAt: number): Promise<void> {
+  const { id, state, attempt } = claimed
   await db
     .updateTable('deployments')
-    .set({ lease_owner: null, due_at: dueAt })
+    .set((eb) => ({
+      lease_owner: null,
+      due_at: eb
+        .case()
+        .when(eb.and([eb('state', '=', state), eb('attempt', '=', attempt)]))
+        .then(dueAt)
+        .else(eb.ref('due_at'))
+        .end(),
+    }))
     .where('id', '=', id)
     .where('lease_owner', '=', owner)
     .execute()

@@ -18,6 +18,7 @@ import type { RedeployMode } from '../model/layout.ts'
 import { defaultPolicy, type Policy, waveAt } from '../model/rollout-policy.ts'
 import type { TransferPolicy } from '../model/transfer-policy.ts'
 import { inChunks } from './chunks.ts'
+import { eventMark } from './events.ts'
 import type { Db } from './open.ts'
 import { type Page, type Paged, readPage } from './page.ts'
 import type { DeploymentRow, RolloutImageRow, RolloutRow } from './schema.ts'
@@ -383,7 +384,8 @@ export type ReadAs = Pick<Deployment, 'id' | 'state' | 'attempt'> & { readonly c
 /**
  * Moves a deployment from the state and attempt it was read in to `to`: the one way in which a state changes. What the
  * table of model/deployment.ts does not let `by` do is a bug. The new state has no deadline yet; the engine gives it one
- * when it looks. False when the row is no longer as it was read: someone else was first, and the caller must not act on it.
+ * when it looks. Call it in a transaction. False when the row is no longer as it was read: someone else was first, and the
+ * caller must not act on it.
  */
 export async function moveDeployment(
   db: Db,
@@ -401,6 +403,7 @@ export async function moveDeployment(
     ...change,
     state: to,
     state_since: at,
+    state_event: await eventMark(db),
     history: JSON.stringify(history),
     ...(isOpen(to) ? {} : { ended_at: at, waiting_for: null }),
   })
@@ -414,7 +417,7 @@ export async function changeDeployment(db: Db, from: ReadAs, change: Change): Pr
 async function changeRow(
   db: Db,
   from: ReadAs,
-  change: Change & Partial<Pick<Deployment, 'state' | 'state_since' | 'history' | 'ended_at'>>,
+  change: Change & Partial<Pick<Deployment, 'state' | 'state_since' | 'state_event' | 'history' | 'ended_at'>>,
 ): Promise<boolean> {
   let update = db
     .updateTable('deployments')
@@ -422,9 +425,6 @@ async function changeRow(
     .where('id', '=', from.id)
     .where('state', '=', from.state)
     .where('attempt', '=', from.attempt)
-  if (change.state !== undefined) {
-    update = update.set((eb) => ({ state_event: eb.selectFrom('events').select(eb.fn.max('id').as('newest')) }))
-  }
   if (from.claim !== undefined) update = update.where('lease_owner', '=', from.claim)
   return (await update.executeTakeFirst()).numUpdatedRows === 1n
 }

@@ -33,6 +33,19 @@ export async function addEvent(db: Db, event: NewEvent, now: number): Promise<vo
     .execute()
 }
 
+/**
+ * A number above those of all events there are, and below those of all to come. One is added for it and taken away: to read the
+ * newest in a transaction would lock the end of the timeline, and of two that have done so neither could add its own event
+ * (a deadlock on MariaDB). Call it in a transaction.
+ */
+export async function eventMark(tx: Db): Promise<number> {
+  const row = { at: 0, source: 'engine', kind: 'mark', text: '' }
+  const { insertId } = await tx.insertInto('events').values(row).executeTakeFirstOrThrow()
+  const id = Number(insertId)
+  await tx.deleteFrom('events').where('id', '=', id).execute()
+  return id
+}
+
 export type StoredEvent = {
   readonly id: number
   readonly at: number

@@ -178,7 +178,7 @@ test('a host whose cancelled deployment is still claimed gets no order for its n
   const next = await begin()
   const claim = () => claimDue(world.db, { owner: 'mine', limit: 10 }, world.now())
   expect(await claim()).toEqual([])
-  await releaseClaim(world.db, first, 'another', world.now())
+  await releaseClaim(world.db, await findDeployment(world.db, first), 'another', world.now())
   expect((await claim()).map(({ id }) => id)).toEqual([next])
 })
 

@@ -134,7 +134,7 @@ async function work(context: Context, row: NamedDeployment, signal: AbortSignal)
   } catch (error) {
     if (!signal.aborted) log.error({ err: error, host: row.host, deployment: row.id }, 'a step failed')
   }
-  await releaseClaim(db, row.id, owner, dueAt).catch((error: unknown) => {
+  await releaseClaim(db, row, owner, dueAt).catch((error: unknown) => {
     if (!signal.aborted) log.error({ err: error, deployment: row.id }, 'a claim could not be given back')
   })
 }

@@ -7,6 +7,7 @@ import { inProcess } from '../client/client.ts'
 import type { Caller } from '../contract/operation.ts'
 import { powerPort } from '../contract/power.ts'
 import { releaseClaim } from '../db/claims.ts'
+import { findDeployment } from '../db/deployments.ts'
 import { claimReboots } from '../db/reboots.ts'
 import { losing } from '../db/testing.ts'
 import { until } from '../lib/until.ts'
@@ -154,7 +155,7 @@ test('a host whose deployment is still claimed is switched when the claim is giv
   await reboot('n1', 'local')
   const claim = () => claimReboots(world.db, { owner: 'mine', until: world.now() + 1000, limit: 10 }, world.now())
   expect(await claim()).toEqual([])
-  await releaseClaim(world.db, 1, 'another', world.now())
+  await releaseClaim(world.db, await findDeployment(world.db, 1), 'another', world.now())
   expect((await claim()).map(({ host }) => host)).toEqual(['n1'])
 })
 
