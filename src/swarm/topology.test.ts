@@ -181,8 +181,8 @@ describe.each([
   const changed = (now: readonly Member[]) => {
     const after = planSeats(now, { pieces: 1024, stripesBefore: 2 })
     const predecessors = (id: string, plan: typeof before) =>
-      plan.get(id)?.route.sources.map(([first]) => first?.peerId) ?? []
-    return now.filter(({ id }) => `${predecessors(id, before)}` !== `${predecessors(id, after)}`).length
+      JSON.stringify(plan.get(id)?.route.sources.map(([first]) => first?.peerId))
+    return now.filter(({ id }) => predecessors(id, before) !== predecessors(id, after)).length
   }
 
   test('for the same hosts everybody keeps its predecessors', () => {

@@ -18,7 +18,7 @@ import { readTries } from '../../src/model/tries.ts'
 import { cancelDeployments } from '../../src/operations/cancel.ts'
 import type { World } from '../../src/operations/world.ts'
 import { type Behaviour, type Machine, startMachine } from './machine.ts'
-import { Away, Killed, type ServiceProcess, startProcess } from './service-process.ts'
+import { isFate, Killed, type ServiceProcess, startProcess } from './service-process.ts'
 
 /** What all histories share: it is costly to make. */
 export type Ground = {
@@ -99,7 +99,7 @@ export class HistoryWorld {
       trueMs: this.trueMs,
       powerOf: (process) => inProcess(powerPort, this.#power(process)),
       onError: (error, message) => {
-        if (!(error instanceof Killed || error instanceof Away)) this.expect(false, `${message}: ${String(error)}`)
+        if (!isFate(error)) this.expect(false, `${message}: ${String(error)}`)
       },
     })
     this.processes.set(name, started)
@@ -139,7 +139,7 @@ export class HistoryWorld {
     process.engine.watch()
     for (const part of [process.engine.beat, process.engine.relieve]) {
       await part().catch((error: unknown) => {
-        if (!(error instanceof Killed || error instanceof Away)) throw error
+        if (!isFate(error)) throw error
       })
     }
     await settled(process)
@@ -156,7 +156,7 @@ export class HistoryWorld {
       }
       await settled(process)
     } catch (error) {
-      if (!(error instanceof Killed || error instanceof Away)) throw error
+      if (!isFate(error)) throw error
     }
   }
 

@@ -10,7 +10,7 @@ import type { Keyring } from '../../src/lib/seal.ts'
 import { Failure } from '../../src/model/failure.ts'
 import { bootToken } from '../../src/model/token.ts'
 import { exampleInventory, exampleProof } from '../../src/operations/testing.ts'
-import { Away, Killed, type ServiceProcess } from './service-process.ts'
+import { isFate, type ServiceProcess } from './service-process.ts'
 
 /**
  * What a controller does with an order. `pretends`: says yes and does nothing. `lies`: says no and does it. `slow` takes more
@@ -128,7 +128,7 @@ export function startMachine(world: MachineWorld, name: string, mac: string, beh
     try {
       return await ask(world.process())
     } catch (error) {
-      if (error instanceof Killed || error instanceof Away || error === world.nobody) inMs(againMs, again)
+      if (isFate(error) || error === world.nobody) inMs(againMs, again)
       else if (error instanceof Failure && error.code === 'wrong-state') inMs(againMs, again)
       // A conflict in the database is nothing that an agent should hear of.
       else if (!(error instanceof Failure) || error.code === 'database-unavailable') throw error

@@ -6,6 +6,7 @@ import type { Kysely, KyselyPlugin } from 'kysely'
 import pino from 'pino'
 import type { PortClient } from '../../src/contract/operation.ts'
 import type { powerOperations } from '../../src/contract/power.ts'
+import { isLost } from '../../src/db/errors.ts'
 import type { Schema } from '../../src/db/schema.ts'
 import { type EngineParts, engineParts } from '../../src/deploy/engine.ts'
 import { Failure } from '../../src/model/failure.ts'
@@ -19,6 +20,14 @@ export class Away extends Failure {
   constructor() {
     super('database-unavailable', 'the database is away')
   }
+}
+
+/**
+ * Whether a service may meet it in a history: it was killed, or its database is away; a machine that is too busy can keep a real
+ * one from being reached, too. That others change the same rows is nothing that anybody should hear of.
+ */
+export function isFate(error: unknown): boolean {
+  return error instanceof Killed || error instanceof Away || isLost(error)
 }
 
 export type ServiceProcess = {
