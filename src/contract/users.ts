@@ -113,7 +113,7 @@ export const userOperations = {
     rest: { method: 'GET', path: '/tokens' },
     input: Type.Object({ owner: Type.Optional(userName), ...pageInput() }),
     output: Type.Object({ tokens: Type.Array(token), ...pageOutput }),
-    failures: [],
+    failures: ['unknown-user'],
   }),
   revokeToken: operation({
     summary: 'Ends a token or a session, at once and everywhere',

@@ -35,9 +35,9 @@ export async function lookUpUser(db: Db, name: string): Promise<User | undefined
 }
 
 /** Failure `unknown-user`. */
-export async function findUser(db: Db, name: string): Promise<User> {
+export async function findUser(db: Db, name: string, at = 'name'): Promise<User> {
   const user = await lookUpUser(db, name)
-  if (!user) throw new Failure('unknown-user', `there is no user ${name}`, { at: 'name' })
+  if (!user) throw new Failure('unknown-user', `there is no user ${name}`, { at })
   return user
 }
 

@@ -29,5 +29,5 @@ test.each(faces)(
     expect(open.unrecorded).toEqual([])
     expect(open.errors).toEqual([])
   },
-  120_000,
+  300_000,
 )

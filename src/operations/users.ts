@@ -172,7 +172,7 @@ export function tokenHandlers({ db, now }: World): Some<'createToken' | 'listTok
 
   async function ownerOf(name: string) {
     if (name === administrator) return { user_id: null, role: 'admin' as const }
-    const { id, role } = await findUser(db, name)
+    const { id, role } = await findUser(db, name, 'owner')
     return { user_id: id, role }
   }
 }
