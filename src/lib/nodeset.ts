@@ -17,14 +17,14 @@ export function expandNodeset(text: string): string[] {
   const terms = splitTerms(text).map((term) => ({ isTaken: term.startsWith('!'), term: term.replace(/^!/, '') }))
   // Counted before anything is built, and those that are taken away too: they cost as much as those that stay.
   const count = terms.reduce((sum, { term }) => sum + sizeOf(term), 0)
-  if (count > 2 * namesMax)
-    throw new NodesetError(`\`${text}\` stands for more than ${namesMax} names, repeats counted`)
+  const tooMany = `\`${text}\` stands for more than ${namesMax} names`
+  if (count > 2 * namesMax) throw new NodesetError(tooMany)
   const names = new Set<string>()
   for (const { isTaken, term } of terms) {
     for (const name of expandTerm(term)) {
       if (isTaken) names.delete(name)
       else names.add(name)
-      if (names.size > namesMax) throw new NodesetError(`\`${text}\` stands for more than ${namesMax} names`)
+      if (names.size > namesMax) throw new NodesetError(tooMany)
     }
   }
   return [...names]
