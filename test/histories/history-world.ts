@@ -46,6 +46,15 @@ const silenceMetMs = agentSilenceMs + 60_000 + 2 * 40_000
 /** A controller that is slow answers after so long. */
 const slowMs = 70_000
 
+/** Who waits for a slow controller: since when it is to answer, and the claim under which it was asked. */
+type Slow = {
+  readonly atMs: number
+  readonly process: ServiceProcess
+  readonly host: string
+  readonly claim: string | null | undefined
+  readonly end: () => void
+}
+
 export class HistoryWorld {
   readonly db: Kysely<Schema>
   readonly keyring: Keyring
@@ -59,7 +68,7 @@ export class HistoryWorld {
   readonly #heard = new Map<string, number>()
   readonly #orders = new Set<string>()
   readonly #inFlight = new Map<string, ServiceProcess>()
-  readonly #slow: { readonly atMs: number; readonly process: ServiceProcess; readonly end: () => void }[] = []
+  readonly #slow: Slow[] = []
   readonly #ended = new Map<number, string>()
   readonly #broken: string[] = []
   #trueMs = 1_700_000_000_000
@@ -124,14 +133,28 @@ export class HistoryWorld {
       this.#trueMs += Math.min(left, beatEveryMs)
       for (const slow of this.#slow.splice(0)) {
         if (slow.atMs <= this.#trueMs && !slow.process.isPaused) {
-          slow.end()
-          // One that stood still hears the answer before it finds that its claim is lost.
-          await settled(slow.process)
+          await this.#answer(slow)
         } else this.#slow.push(slow)
       }
       if ([...this.processes.values()].every(({ works }) => works.size === 0)) continue
       for (const one of this.processes.values()) await this.#keep(one)
     }
+  }
+
+  /** Law: what a controller answers to one that has lost its claim is not written. It may hear the answer first, when it wakes up. */
+  async #answer({ process, host, claim, end }: Slow): Promise<void> {
+    const before = await this.#newestOf(host)
+    end()
+    await settled(process)
+    if (before?.lease_owner === claim) return
+    const isSame = JSON.stringify(before) === JSON.stringify(await this.#newestOf(host))
+    this.expect(isSame, `deployment ${before?.id} was changed by a service that had lost it`)
+  }
+
+  async #newestOf(host: string) {
+    const id = this.#ground.hosts.find(({ name }) => name === host)?.id ?? 0
+    const rows = this.db.selectFrom('deployments').selectAll().where('host_id', '=', id)
+    return await rows.orderBy('id', 'desc').limit(1).executeTakeFirst()
   }
 
   async #keep(process: ServiceProcess): Promise<void> {
@@ -247,7 +270,7 @@ export class HistoryWorld {
         await findHosts(process().db, [nodeset])
         await this.#countOrder(nodeset, process())
         const kind = machine.nextBmc()
-        if (kind === 'slow' || kind === 'hangs') await this.#slowly(process(), signal)
+        if (kind === 'slow' || kind === 'hangs') await this.#slowly(process(), nodeset, signal)
         if (this.#inFlight.get(nodeset) === process()) this.#inFlight.delete(nodeset)
         signal?.throwIfAborted()
         // What a killed process had begun to ask ends with it.
@@ -268,14 +291,8 @@ export class HistoryWorld {
 
   /** Law: every order has a number that was recorded before, and no two are under way for one machine. */
   async #countOrder(host: string, process: ServiceProcess): Promise<void> {
-    const id = this.#ground.hosts.find(({ name }) => name === host)?.id
-    const row = await this.db
-      .selectFrom('deployments')
-      .select(['id', 'attempt', 'tries'])
-      .where('host_id', '=', id ?? 0)
-      .orderBy('id', 'desc')
-      .limit(1)
-      .executeTakeFirstOrThrow()
+    const row = await this.#newestOf(host)
+    if (!row) throw new Error(`an order for ${host}, which has no deployment`)
     const mine = readTries(row.tries).filter(({ step }) => step === 'power' || step === 'observe')
     const key = `${row.id}/${row.attempt}/${mine.length}`
     this.expect(mine.length > 0 && !this.#orders.has(key), `order ${key} was given twice, or was not recorded`)
@@ -286,15 +303,22 @@ export class HistoryWorld {
     this.#inFlight.set(host, process)
   }
 
-  async #slowly(process: ServiceProcess, signal: AbortSignal | undefined): Promise<void> {
-    const slow = new Promise<void>((end) => {
-      this.#slow.push({ atMs: this.#trueMs + slowMs, process, end })
-      signal?.addEventListener('abort', () => end())
-    })
+  async #slowly(process: ServiceProcess, host: string, signal: AbortSignal | undefined): Promise<void> {
+    const claim = (await this.#newestOf(host))?.lease_owner
     process.waiting += 1
+    const slow = new Promise<void>((resolve) => {
+      let isOver = false
+      const end = (): void => {
+        // At once: whoever asks whether the process has nothing to do but to wait must be told the truth.
+        if (!isOver) process.waiting -= 1
+        isOver = true
+        resolve()
+      }
+      this.#slow.push({ atMs: this.#trueMs + slowMs, process, host, claim, end })
+      signal?.addEventListener('abort', end)
+    })
     process.onWaiting()
     await slow
-    process.waiting -= 1
   }
 
   /** Every law that was broken until now. */
