@@ -37,7 +37,7 @@ beforeAll(async () => {
     worlds.push(world)
     grounds.push(await makeGround(world))
   }
-})
+}, timeoutMs)
 afterAll(async () => {
   for (const world of worlds) await world.close()
 })
