@@ -11,6 +11,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createClient } from '../src/client/client.ts'
 import { controlPort } from '../src/contract/control.ts'
 import { servicePort } from '../src/contract/service.ts'
+import { freePort } from '../src/lib/free-port.ts'
 import { Secret } from '../src/lib/secret.ts'
 import { until } from '../src/lib/until.ts'
 import type { DeploymentState } from '../src/model/deployment.ts'
@@ -30,14 +31,6 @@ let ports: { control: number; http: number; tftp: number }
 
 const control = () => createClient(controlPort, { kind: 'unix', socketPath: join(folder, 'control.sock') })
 const base = () => `http://127.0.0.1:${ports.http}`
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  return typeof address === 'object' && address ? address.port : 0
-}
 
 async function start(): Promise<void> {
   const up = ['--data', folder, 'up', '--address', '127.0.0.1', '--dhcp', 'off', '--log-level', 'warn']

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { controlPort } from '../contract/control.ts'
 import type { UserCaller } from '../contract/operation.ts'
+import { freePort } from '../lib/free-port.ts'
 import { overseer } from '../operations/audit.ts'
 import { userAuthenticator } from '../operations/authenticate.ts'
 import { controlHandlers } from '../operations/control.ts'
@@ -38,14 +39,6 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
   await world.close()
 })
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((done) => probe.listen(0, '127.0.0.1', () => done()))
-  const address = probe.address()
-  await new Promise((done) => probe.close(done))
-  return typeof address === 'object' && address ? address.port : 0
-}
 
 async function serve(flags: OidcFlags = {}): Promise<void> {
   const port = await freePort()

@@ -2,13 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createClient } from '../client/client.ts'
 import { controlPort } from '../contract/control.ts'
+import { freePort } from '../lib/free-port.ts'
 import { until } from '../lib/until.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'bin', 'hades')
@@ -21,14 +21,6 @@ let said: string
 const control = () => createClient(controlPort, { kind: 'unix', socketPath: join(folder, 'data', 'control.sock') })
 const get = (path: string, headers: Record<string, string> = {}, port = ports.control) =>
   fetch(`http://127.0.0.1:${port}${path}`, { headers })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  return typeof address === 'object' && address ? address.port : 0
-}
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hades-service-'))

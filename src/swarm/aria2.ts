@@ -4,10 +4,11 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { freePort } from '../lib/free-port.ts'
 import type { Secret } from '../lib/secret.ts'
 import { type PieceGeometry, pieceCount, pieceLength } from '../model/swarm.ts'
 import { encodeTorrent, type TorrentInfo } from '../protocol/torrent.ts'
-import { type Aria2Process, freePort, isRecord, startAria2Process } from './aria2-process.ts'
+import { type Aria2Process, isRecord, startAria2Process } from './aria2-process.ts'
 import { largest, type PeerBytes, type PieceSupply, type SupplyCounts } from './piece-supply.ts'
 
 export type Aria2EngineOptions = {

@@ -4,10 +4,10 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
-import { createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../lib/free-port.ts'
 import { until } from '../lib/until.ts'
 import { pieceCount, pieceLength } from '../model/swarm.ts'
 import { encodeTorrent, infoHashOf, type TorrentInfo } from '../protocol/torrent.ts'
@@ -66,14 +66,6 @@ async function startTracker() {
   const port = typeof address === 'object' && address !== null ? address.port : 0
   const world = { server, port, peers: [] as number[], announced: [] as number[] }
   return world
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
 }
 
 async function stop(child: ChildProcess): Promise<void> {

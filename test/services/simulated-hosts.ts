@@ -5,7 +5,6 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Kysely } from 'kysely'
@@ -16,6 +15,7 @@ import { controlPort } from '../../src/contract/control.ts'
 import { servicePort } from '../../src/contract/service.ts'
 import { type MariadbPlace, nameOfNode } from '../../src/db/place.ts'
 import type { Schema } from '../../src/db/schema.ts'
+import { freePort } from '../../src/lib/free-port.ts'
 import { Secret } from '../../src/lib/secret.ts'
 import { until } from '../../src/lib/until.ts'
 import { exampleInventory, exampleProof } from '../../src/operations/testing.ts'
@@ -26,14 +26,6 @@ export type Service = { readonly child: ChildProcess; readonly folder: string; r
 
 const nameOf = (index: number): string => `n${String(index).padStart(3, '0')}`
 const macOf = (index: number): string => `52:54:00:00:00:${index.toString(16).padStart(2, '0')}`
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  return typeof address === 'object' && address ? address.port : 0
-}
 
 /** Starts one in `folder/name`, with the keys and images of the first, which was started as `a`. */
 export async function startService(folder: string, name: string, place: MariadbPlace): Promise<Service> {
