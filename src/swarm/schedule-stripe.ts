@@ -20,7 +20,7 @@ export type Stripe = {
   /** When the last piece of it arrived. */
   progressAt: number
   /** Who before us is to fetch what we lack, the first piece that it lacks itself, and since when that is the first. */
-  edge: { readonly source: string; readonly piece: number; readonly since: number } | undefined
+  fetcher: { readonly source: string; readonly piece: number; readonly since: number } | undefined
   /** The longest time without a piece of late, as it was after the last piece. */
   gapMs: number
   returnMs: number
@@ -53,7 +53,7 @@ export function emptyStripe(line: readonly string[], depth: number, now: number)
     former: undefined,
     low: 0,
     progressAt: now,
-    edge: undefined,
+    fetcher: undefined,
     gapMs: 0,
     returnMs: limits.returnMs,
     asksAnyone: line.length === 0,

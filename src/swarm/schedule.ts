@@ -404,7 +404,7 @@ export class Schedule {
     for (const stripe of this.#stripes) {
       const oldest = this.#oldest(stripe)
       if (oldest >= this.#count) continue
-      this.#noteEdge(stripe, oldest, now)
+      this.#noteFetcher(stripe, oldest, now)
       this.#judgeLevel(stripe, oldest, now)
       stripe.asksAnyone = stripe.level >= stripe.line.length || this.#isAtBreak(stripe, oldest, now)
       this.#judgeTrial(stripe, now)
@@ -434,28 +434,28 @@ export class Schedule {
   }
 
   /** Follows the one before us that lacks what we lack, though the one before it has it. */
-  #noteEdge(stripe: Stripe, oldest: number, now: number): void {
+  #noteFetcher(stripe: Stripe, oldest: number, now: number): void {
     const { line, level } = stripe
     const holder = this.#nextLevel({ line, level: level - 1 }, oldest)
     const source = holder > level && holder < line.length ? this.#sources.get(line[holder - 1] ?? '') : undefined
     if (source === undefined) {
-      stripe.edge = undefined
+      stripe.fetcher = undefined
       return
     }
-    const before = stripe.edge?.source === source.id ? stripe.edge : undefined
+    const before = stripe.fetcher?.source === source.id ? stripe.fetcher : undefined
     let piece = before?.piece ?? this.#stripes.indexOf(stripe) * this.#route.stripePieces
     while (piece < oldest && (hasPiece(source, piece) || isNever(source, piece))) piece = this.#nextOf(piece)
-    if (piece !== before?.piece) stripe.edge = { source: source.id, piece, since: now }
+    if (piece !== before?.piece) stripe.fetcher = { source: source.id, piece, since: now }
   }
 
   /**
    * Whoever is to fetch what we lack is behind us and gets on as well as those before it, as it may be for a while after the
    * routes have changed: what we lack comes in its turn, and who gave it to us now would give less to those before us.
    */
-  #isComing({ edge, gapMs, line }: Stripe, oldest: number, now: number): boolean {
-    const source = this.#sources.get(edge?.source ?? '')
-    if (edge === undefined || source === undefined || edge.piece >= oldest) return false
-    if (now - edge.since > limits.patienceMs + 2 * Math.min(gapMs, limits.gapMsMax)) return false
+  #isComing({ fetcher, gapMs, line }: Stripe, oldest: number, now: number): boolean {
+    const source = this.#sources.get(fetcher?.source ?? '')
+    if (fetcher === undefined || source === undefined || fetcher.piece >= oldest) return false
+    if (now - fetcher.since > limits.patienceMs + 2 * Math.min(gapMs, limits.gapMsMax)) return false
     const above = line.slice(line.indexOf(source.id) + 1)
     const most = Math.max(0, ...above.map((id) => this.#sources.get(id)?.gained ?? 0))
     return source.countThen === 0 || source.gained >= limits.returnPart * most
@@ -499,11 +499,10 @@ export class Schedule {
    * it at once: if all asked around, whoever is ahead would send each piece to each of them, and to who should pass it on last.
    */
   #isAtBreak(stripe: Stripe, oldest: number, now: number): boolean {
-    if (this.#isComing(stripe, oldest, now)) return false
     const source = this.#primaryOf(stripe)
     const isOurs = source === undefined || hasPiece(source, oldest)
     const steps = isOurs ? 1 : 1 + Math.min(stripe.depth, limits.webPatienceStepsMax)
-    return starvedMs(stripe, now) > limits.patienceMs * steps
+    return starvedMs(stripe, now) > limits.patienceMs * steps && !this.#isComing(stripe, oldest, now)
   }
 
   #isMoving({ line }: Stripe): boolean {
@@ -571,7 +570,7 @@ export class Schedule {
       source.countThen = source.count
       most = Math.max(most, source.gained)
     }
-    for (const stripe of this.#stripes) this.#noteLead(stripe)
+    for (const stripe of this.#stripes) this.#noteEdge(stripe)
     if (most >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
   }
@@ -619,7 +618,7 @@ export class Schedule {
   }
 
   /** Notes whether we have all that our source has, and how fast we get on then. */
-  #noteLead(stripe: Stripe): void {
+  #noteEdge(stripe: Stripe): void {
     const source = this.#sources.get(stripe.line[stripe.level] ?? '')
     const isAtEdge = source !== undefined && source.count - this.#here <= Math.max(limits.edgePieces, this.#pace / 2)
     if (isAtEdge && stripe.wasAtEdge) stripe.edgeBest = Math.max(stripe.edgeBest, this.#pace)

@@ -223,10 +223,10 @@ export class Tracker {
     const swarm = this.#swarms.get(infoHash)?.swarm
     if (swarm === undefined) return undefined
     const last = Number.POSITIVE_INFINITY
-    const generationOf = (member: TrackedMember) => swarm.generationOf(member) ?? last
     const members = [...swarm.members.values()]
-      .toSorted((a, b) => generationOf(a) - generationOf(b) || (a.order ?? 0) - (b.order ?? 0))
+      .toSorted((a, b) => (a.order ?? 0) - (b.order ?? 0))
       .map((member) => viewOf(swarm, member))
+      .sort((a, b) => (a.generation ?? last) - (b.generation ?? last))
     const { pieces, counts, agents, strangers } = swarm
     return { infoHash, pieces, counts, agents, strangers, members }
   }
