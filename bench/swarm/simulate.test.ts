@@ -105,6 +105,6 @@ describe.each([16, 72])('%i hosts on busy processors, each standing still for a 
     const { lastMs, limitMs, originCopies } = simulate({ ...slowStart, seed, faults })
     // Nine seconds of standing still in a hundred; before, some ended at twice the time with two copies.
     expect(limitMs / lastMs).toBeGreaterThan(0.75)
-    expect(originCopies).toBeLessThan(1.02)
+    expect(originCopies).toBeLessThan(1.03)
   })
 })

@@ -37,6 +37,8 @@ export const limits = {
   /** A source that was left is tried again after this, doubling each time it is left again soon. */
   returnMs: 3000,
   returnMsMax: 30_000,
+  /** After this part of that when it was only behind and now has what it lacked: meanwhile two are fed by one. */
+  returnSoonPart: 0.1,
   /** One that gets on at this part of our pace at least is not slow. */
   returnPart: 0.5,
   /** Paces are compared over this, or over more when so few pieces come in it that chance decides. */

@@ -18,6 +18,10 @@ export type Source = {
   lacking: number
   /** Piece to the moment it was asked for, oldest first. */
   readonly asked: Map<number, number>
+  /** How many of them it has. */
+  askedHeld: number
+  /** No piece from here on was ever here. */
+  top: number
   windowPieces: number
   bytesPerSecond: number
   bucketBytes: number
@@ -45,6 +49,8 @@ export function newSource(
     count: isWeb ? of.needed : 0,
     lacking: isWeb ? 0 : of.pieces,
     asked: new Map(),
+    askedHeld: 0,
+    top: isWeb ? of.pieces : 0,
     windowPieces: isWeb ? Math.ceil(limits.webWindowBytesMin / of.pieceBytes) + 1 : limits.windowPiecesMin,
     bytesPerSecond: 0,
     bucketBytes: 0,

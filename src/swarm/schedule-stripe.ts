@@ -24,6 +24,8 @@ export type Stripe = {
   /** The longest time without a piece of late, as it was after the last piece. */
   gapMs: number
   returnMs: number
+  /** The source was left because it lacked what we lack: with that it is as good as before. */
+  wasBehind: boolean
   /** Whoever has something missing is asked: there is nobody before us, or nothing comes from there. */
   asksAnyone: boolean
   /** The level was changed because the source was slow, and it is not known yet whether that was right. */
@@ -56,6 +58,7 @@ export function emptyStripe(line: readonly string[], depth: number, now: number)
     fetcher: undefined,
     gapMs: 0,
     returnMs: limits.returnMs,
+    wasBehind: false,
     asksAnyone: line.length === 0,
     trial: undefined,
     edgeBest: 0,

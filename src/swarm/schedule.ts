@@ -154,6 +154,8 @@ export class Schedule {
     for (const piece of pieces) {
       if (piece >= this.#count || hasBit(source.has, piece)) continue
       setBit(source.has, piece, true)
+      source.top = Math.max(source.top, piece + 1)
+      if (source.asked.has(piece)) source.askedHeld += 1
       if (this.#status[piece] !== unneeded) source.count += 1
       if (!isNever(source, piece)) source.lacking -= 1
     }
@@ -176,6 +178,7 @@ export class Schedule {
     const source = this.#sources.get(id)
     if (source?.has === undefined || !hasPiece(source, piece)) return
     setBit(source.has, piece, false)
+    if (source.asked.has(piece)) source.askedHeld -= 1
     if (this.#status[piece] !== unneeded) source.count -= 1
     if (!isNever(source, piece)) source.lacking += 1
   }
@@ -356,25 +359,32 @@ export class Schedule {
     now: number,
     { ahead = false, before = [] }: { readonly ahead?: boolean; readonly before?: readonly Source[] } = {},
   ): void {
-    const max = this.#windowMax(source)
-    const window = Math.min(source.windowPieces, max)
-    let free = Math.min(window - source.asked.size, this.#room - this.#outstanding)
-    if (free <= 0) return
+    const window = Math.min(source.windowPieces, this.#windowMax(source))
+    let room = this.#room - this.#outstanding
     // Several at once, not one each time one has come: a web seed answers runs, and a packet with a question takes as much
     // of the way back as one with ten.
-    if (source.asked.size > (window * 3) / 4) return
+    const freeOf = (outstanding: number) => (outstanding > (window * 3) / 4 ? 0 : window - outstanding)
+    // What it will have must not stand in the way of what it has: its own pieces may come to it in another order.
+    let held = freeOf(source.askedHeld)
+    let coming = ahead ? freeOf(source.asked.size) : 0
+    if (room <= 0 || held + coming === 0) return
     // The rate is that of the time in which something was asked for.
     if (source.asked.size === 0) source.bucketSince = now
     const pieces: number[] = []
-    for (let piece = this.#oldest(stripe); piece < this.#count && free > 0; piece = this.#nextOf(piece)) {
+    for (let piece = this.#oldest(stripe); piece < this.#count && room > 0; piece = this.#nextOf(piece)) {
+      if (coming <= 0 && (held <= 0 || piece >= source.top)) break
       if (this.#status[piece] !== missing) continue
-      if (!(hasPiece(source, piece) || (ahead && !isNever(source, piece)))) continue
+      const isHeld = hasPiece(source, piece)
+      if (isHeld ? held <= 0 : coming <= 0 || isNever(source, piece)) continue
       if (before.some((one) => hasPiece(one, piece) || !isNever(one, piece))) continue
       pieces.push(piece)
       source.asked.set(piece, now)
+      if (isHeld) source.askedHeld += 1
       this.#countAsked(piece, 1)
       this.#status[piece] = asked
-      free -= 1
+      room -= 1
+      coming -= 1
+      if (isHeld) held -= 1
     }
     if (pieces.length > 0) this.#asks.push({ kind: 'request', source: source.id, pieces })
   }
@@ -485,13 +495,15 @@ export class Schedule {
           : limits.patienceMs * (next - stripe.level)
         const usualMs = Math.max(2 * Math.min(stripe.gapMs, limits.gapMsMax), this.#deliveryMs(source))
         if (waitedMs > patienceMs + usualMs) {
-          if (hasPiece(source, oldest) || now - stripe.routedAt > limits.settleMs) this.#complain(id)
+          const isBehind = !hasPiece(source, oldest)
+          if (!isBehind || now - stripe.routedAt > limits.settleMs) this.#complain(id)
           this.#moveTo(stripe, next, now)
+          stripe.wasBehind = isBehind
           return
         }
       }
     }
-    if (stripe.level > 0 && now - stripe.levelSince > stripe.returnMs) this.#tryToReturn(stripe, oldest, now)
+    if (stripe.level > 0) this.#tryToReturn(stripe, oldest, now)
   }
 
   /**
@@ -526,6 +538,8 @@ export class Schedule {
 
   #tryToReturn(stripe: Stripe, oldest: number, now: number): void {
     const first = this.#sources.get(stripe.line[0] ?? '')
+    const hasCaughtUp = stripe.wasBehind && first !== undefined && hasPiece(first, oldest)
+    if (now - stripe.levelSince <= stripe.returnMs * (hasCaughtUp ? limits.returnSoonPart : 1)) return
     // One that is behind us is asked again too, if it gets on as we do: who passes us over feeds two now.
     const canFeed =
       first !== undefined &&
@@ -541,6 +555,7 @@ export class Schedule {
     const last = this.#primaryOf(stripe)
     stripe.level = level
     stripe.levelSince = now
+    stripe.wasBehind = false
     stripe.former = undefined
     stripe.trial = undefined
     if (last !== undefined && last !== this.#primaryOf(stripe)) this.#takeBack(stripe, last)
@@ -664,6 +679,7 @@ export class Schedule {
   /** Nothing is expected of the source any more for this piece. False when nothing was. */
   #settle(source: Source, piece: number): boolean {
     if (!source.asked.delete(piece)) return false
+    if (hasPiece(source, piece)) source.askedHeld -= 1
     this.#countAsked(piece, -1)
     return true
   }

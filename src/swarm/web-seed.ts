@@ -20,9 +20,9 @@ const webSeedLimits: WebSeedLimits = { stallMs: 10_000, pauseMs: 250, pauseMsMax
 /** One request asks for so much at most: at 1 GB/s that is 60 requests a second, and so much is in doubt when it fails. */
 const rangeBytesMax = 16 * 1024 * 1024
 
-/** The next range is asked for when the rest of those under way lasts so long at the rate seen: many round trips. */
+/** The next range is asked for when the rest of the one under way lasts so long at the rate seen: many round trips. */
 const aheadMs = 300
-const aheadBytesMin = 256 * 1024
+const aheadBytesMin = 64 * 1024
 
 /** The rate is averaged over so long and more. */
 const rateMs = 250
@@ -148,10 +148,13 @@ export class WebSeed implements PieceSource {
   #mayBegin(): boolean {
     if (this.#isClosed || this.#pause !== undefined || this.#waiting.size === 0) return false
     if (this.#underWay.size >= this.#connectionsMax) return false
-    let restBytes = 0
-    for (const fetch of this.#underWay) restBytes += fetch.restBytes
+    const [oldest] = this.#underWay
+    if (oldest === undefined) return true
+    // One range beside it, and no third one before it is over: two connections do not share a link evenly, and all hosts
+    // wait for the pieces of the slower one.
+    if (oldest.isFollowed) return false
     const aheadBytes = Math.max(aheadBytesMin, (this.#bytesPerSecond * aheadMs) / 1000)
-    return this.#underWay.size === 0 || restBytes <= Math.min(aheadBytes, rangeBytesMax)
+    return oldest.restBytes <= Math.min(aheadBytes, rangeBytesMax)
   }
 
   /** The pieces from the first that waits on, as long as each follows the other. */
@@ -181,6 +184,7 @@ export class WebSeed implements PieceSource {
       onPiece: (piece, bytes) => this.#events.onPiece(this, piece, bytes),
       onOver: (fault) => this.#onOver(fetch, fault),
     })
+    for (const before of this.#underWay) before.isFollowed = true
     this.#underWay.add(fetch)
     fetch.start()
   }
@@ -264,6 +268,8 @@ class RangeFetch implements RangeReceiver {
   readonly first: number
   readonly last: number
   restBytes: number
+  /** The range after it is asked for. */
+  isFollowed = false
   readonly #geometry: PieceGeometry
   readonly #seed: FetchEvents
   readonly #unwanted = new Set<number>()
