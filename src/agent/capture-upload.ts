@@ -7,11 +7,12 @@ import { agentFor, type Trust } from '../client/trust.ts'
 import { frameHeaders, framePath } from '../contract/capture-types.ts'
 import { failureBody, fromFailureBody } from '../contract/failure-body.ts'
 import { compressFrame, sha256Of } from '../image/frames.ts'
+import type { FreeMap } from '../image/free-map.ts'
 import { compileCheck } from '../lib/schema.ts'
 import type { Secret } from '../lib/secret.ts'
 import { emptyChain, lengthenChain, zeroFramesMax } from '../model/capture.ts'
 import { Failure } from '../model/failure.ts'
-import { frameSizeBytes } from '../model/image.ts'
+import { blockBytes, frameSizeBytes } from '../model/image.ts'
 import type { CaptureSource } from './capture-source.ts'
 import { alignedBuffers, openDisk } from './disk.ts'
 import type { Log } from './log.ts'
@@ -19,6 +20,8 @@ import { type ReportLimits, type ServiceClient, untilAnswered } from './report.t
 
 export type Upload = {
   readonly source: CaptureSource
+  /** What of the source is free: it is not read, and goes up as zeros. */
+  readonly free: FreeMap | undefined
   readonly service: ServiceClient
   /** Base URL of the service. */
   readonly url: string
@@ -47,13 +50,25 @@ const putMs = 120_000
  * refuses (`library-full`, `image-too-large`, ...), or the reason of `signal`.
  */
 export async function uploadDisk(upload: Upload, signal: AbortSignal): Promise<Uploaded> {
-  const { source } = upload
+  const { source, free } = upload
   const connection = await agentFor(new URL(upload.url), upload.trust, { keepAlive: true, maxSockets: 1 })
   const disk = await openDisk(source.path, source.disk.sectorBytes, { readOnly: true })
   const reader: Reader = {
     sizeBytes: source.sizeBytes,
     slots: alignedBuffers(upload.lanes, frameSizeBytes),
-    read: (slot, bytes, at) => disk.read(slot, bytes, source.offset + at),
+    read: async (slot, frame) => {
+      const at = frame * frameSizeBytes
+      const raw = slot.subarray(0, Math.min(frameSizeBytes, source.sizeBytes - at))
+      const whole = [[0, Math.ceil(raw.length / blockBytes)]] as const
+      for (const [first, blocks] of free?.runsOf(frame, raw.length) ?? whole) {
+        const from = first * blockBytes
+        const bytes = Math.min(blocks * blockBytes, raw.length - from)
+        await disk.read(raw.subarray(from), bytes, source.offset + at + from)
+        reader.counts.bytesRead += bytes
+      }
+      free?.clear(raw, at)
+      return raw
+    },
     counts: { bytesRead: 0, bytesSent: 0 },
   }
   try {
@@ -109,16 +124,13 @@ type Step = {
 type Reader = {
   readonly sizeBytes: number
   readonly slots: readonly Buffer[]
-  readonly read: (slot: Buffer, bytes: number, at: number) => Promise<void>
+  /** Gives the bytes of a frame, in the slot. */
+  readonly read: (slot: Buffer, frame: number) => Promise<Buffer>
   readonly counts: { bytesRead: number; bytesSent: number }
 }
 
 function framesOf({ sizeBytes }: Pick<Reader, 'sizeBytes'>): number {
   return Math.ceil(sizeBytes / frameSizeBytes)
-}
-
-function bytesOf({ sizeBytes }: Pick<Reader, 'sizeBytes'>, frame: number): number {
-  return Math.min(frameSizeBytes, sizeBytes - frame * frameSizeBytes)
 }
 
 async function whereToGoOn(upload: Upload, reader: Reader, known: Position, signal: AbortSignal): Promise<Position> {
@@ -150,10 +162,7 @@ async function chainOf(reader: Reader, from: Position, to: number, signal: Abort
   if (slot === undefined) throw new Error('an upload without a lane')
   for (let frame = from.frame; frame < to; frame++) {
     signal.throwIfAborted()
-    const bytes = bytesOf(reader, frame)
-    await reader.read(slot, bytes, frame * frameSizeBytes)
-    reader.counts.bytesRead += bytes
-    chain = lengthenChain(chain, await sha256Of(slot.subarray(0, bytes)))
+    chain = lengthenChain(chain, await sha256Of(await reader.read(slot, frame)))
   }
   return chain
 }
@@ -188,12 +197,9 @@ async function* readFrames(reader: Reader, from: number, signal: AbortSignal) {
   const { slots } = reader
   const total = framesOf(reader)
   const readOne = async (frame: number, slot: Buffer) => {
-    const bytes = bytesOf(reader, frame)
-    await reader.read(slot, bytes, frame * frameSizeBytes)
-    reader.counts.bytesRead += bytes
-    const raw = slot.subarray(0, bytes)
+    const raw = await reader.read(slot, frame)
     const compressed = await compressFrame(raw)
-    const rawSha256 = compressed.class === 'data' ? compressed.rawSha256 : await zerosSha256(bytes)
+    const rawSha256 = compressed.class === 'data' ? compressed.rawSha256 : await zerosSha256(raw.length)
     return { frame, compressed, rawSha256 }
   }
   const inWork: ReturnType<typeof readOne>[] = []

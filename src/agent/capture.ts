@@ -7,6 +7,7 @@ import type { Finding, Hygiene } from '../contract/types.ts'
 import type { Secret } from '../lib/secret.ts'
 import { describe } from '../model/choose-disk.ts'
 import { causeChain, Failure } from '../model/failure.ts'
+import { freeOf } from './capture-free.ts'
 import { type CaptureSource, chooseSource } from './capture-source.ts'
 import { uploadDisk } from './capture-upload.ts'
 import { type CopyOnWrite, openCopyOnWrite } from './copy-on-write.ts'
@@ -55,9 +56,12 @@ export async function captureDisk(capturing: Capturing, signal: AbortSignal): Pr
     await view?.check()
     await tellHygiene(reporter, hygiene)
     reporter.begin('capture', source.sizeBytes)
+    const free = await freeOf(source, signal)
+    await reporter.event('free-space', free.words)
     const upload = {
       ...capturing,
       source,
+      free: free.map,
       deployment: work.deployment,
       lanes: lanesFor(memoryBytes) + 1,
       tell: (kind: string, text: string) => reporter.event(kind, text),
@@ -76,6 +80,7 @@ export async function captureDisk(capturing: Capturing, signal: AbortSignal): Pr
       ...(disk.wwn === undefined ? {} : { diskWwn: disk.wwn }),
       diskSizeBytes: disk.sizeBytes,
       ...counts,
+      bytesFree: free.map?.freeBytes() ?? 0,
       hygiene,
       steps: reporter.stepTimes(),
     }

@@ -176,7 +176,7 @@ function report(capture: CaptureView): string {
     const disk = [said.diskPath, size(said.diskSizeBytes), said.diskSerial && `serial ${said.diskSerial}`]
     lines.push(
       `  steps    ${said.steps.map(({ step, seconds }) => `${step} ${duration(seconds)}`).join(' · ')}`,
-      `  bytes    ${size(said.bytesRead)} read · ${size(said.bytesSent)} sent`,
+      `  bytes    ${size(said.bytesRead)} read · ${size(said.bytesSent)} sent · ${size(said.bytesFree ?? 0)} free, left out`,
       `  disk     ${plain(disk.filter(Boolean).join(', '))}`,
     )
   } else if (sizeBytes !== undefined)

@@ -33,6 +33,9 @@ export const captureReport = Type.Object(
     diskSizeBytes: bytes,
     bytesRead: bytes,
     bytesSent: bytes,
+    bytesFree: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'Not read, because its file systems call it free' }),
+    ),
     hygiene,
     steps: Type.Array(stepTime, { maxItems: 64 }),
   },

@@ -34,9 +34,9 @@ export class FileContent implements Content {
   }
 }
 
-/** The first `sizeBytes` bytes of a content, which it closes. */
-export function firstPartOf(content: Content, sizeBytes: number): Content {
-  return { sizeBytes, read: (offset, length) => content.read(offset, length), close: () => content.close() }
+/** `sizeBytes` bytes of a content from `from` on; closes it. */
+export function partOf(content: Content, from: number, sizeBytes: number): Content {
+  return { sizeBytes, read: (offset, length) => content.read(from + offset, length), close: () => content.close() }
 }
 
 export type Part = { readonly offset: number; readonly content: Content }

@@ -35,6 +35,13 @@ export class FreeMap {
     return (((this.#bits[block >> 3] ?? 0) >> (block & 7)) & 1) === 1
   }
 
+  /** Makes zeros of the blocks that may read as anything in `raw`, which lies at `offset`, the beginning of a block. */
+  clear(raw: Buffer, offset: number): void {
+    for (let at = 0; at < raw.length; at += blockBytes) {
+      if (this.isFree((offset + at) / blockBytes)) raw.fill(0, at, at + blockBytes)
+    }
+  }
+
   /** Bytes that may read as anything in a part of the disk that begins and ends with blocks. */
   freeBytes(offset = 0, length = this.#sizeBytes): number {
     let blocks = 0

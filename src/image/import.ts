@@ -179,12 +179,9 @@ async function* readFrames(
     const raw = Buffer.alloc(rawBytes)
     for (const [first, count] of runs) {
       const from = first * blockBytes
-      const bytes = await content.read(offset + from, Math.min(count * blockBytes, rawBytes - from))
-      for (let at = 0; at < bytes.length; at += blockBytes) {
-        if (map.isFree((offset + from + at) / blockBytes)) continue
-        bytes.copy(raw, from + at, at, at + blockBytes)
-      }
+      ;(await content.read(offset + from, Math.min(count * blockBytes, rawBytes - from))).copy(raw, from)
     }
+    map.clear(raw, offset)
     yield { raw, runs }
   }
 }

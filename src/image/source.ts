@@ -7,7 +7,7 @@ import { Failure } from '../model/failure.ts'
 import type { ImageKind } from '../model/image.ts'
 import { isTar, type TarCounts } from '../protocol/tar.ts'
 import { isClonezilla, openClonezilla } from './clonezilla.ts'
-import { FileContent, firstPartOf, spool } from './content.ts'
+import { FileContent, partOf, spool } from './content.ts'
 import { fixedVhdBytes } from './foreign-headers.ts'
 import { diskBytesMax } from './manifest.ts'
 import { packingOf, packings, unpacked } from './packing.ts'
@@ -159,7 +159,7 @@ async function openPlain(path: string, file: Content, { folder, signal }: OpenOp
   }
   const footer = file.sizeBytes > 512 ? await file.read(file.sizeBytes - 512, 512) : Buffer.alloc(0)
   const fixed = fixedVhdBytes(footer, file.sizeBytes)
-  return fixed === undefined ? file : firstPartOf(file, fixed)
+  return fixed === undefined ? file : partOf(file, 0, fixed)
 }
 
 function checkSize(sizeBytes: number): void {
