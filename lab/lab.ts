@@ -13,11 +13,11 @@ import { attachConsole } from './console.ts'
 import { chooseAccelerator } from './kvm-probe.ts'
 import { whileLocked } from './lock.ts'
 import {
+  clearNamespace,
   createNetwork,
   destroyNetwork,
   inNamespace,
   namespaceExists,
-  refuseTakenNamespace,
   startRouterAdvertisements,
 } from './network.ts'
 import { endProcess, readRecorded } from './process.ts'
@@ -144,7 +144,7 @@ async function build(lab: Lab): Promise<void> {
 
 /**
  * Makes the lab and starts its BMCs; all machines are off. `folder` is made, or must be empty. Throws Failure
- * `already-exists` when the folder or the network's name is taken, `in-use` when another process works on either,
+ * `already-exists` when the folder or the network's name is taken by a lab in which something runs, `in-use` when another process works on either,
  * `bad-input` when the folder will not do. What a failure leaves half made is removed.
  */
 export async function createLab(config: LabConfig, folder: string): Promise<Lab> {
@@ -159,7 +159,7 @@ export async function createLab(config: LabConfig, folder: string): Promise<Lab>
         })
       }
       if (inside.length > 0) throw new Failure('bad-input', `${real} is not empty: the lab wants a folder of its own`)
-      await refuseTakenNamespace(config.network)
+      await clearNamespace(config.network)
       const { accel, why } = await chooseAccelerator(config.accel)
       const state: State = { config, accel, accelWhy: why }
       // Written first, so that `down` knows what to look for whenever this process ends.

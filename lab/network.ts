@@ -59,10 +59,17 @@ async function ownerOf(namespace: string): Promise<string | undefined> {
   return owner
 }
 
-/** Throws Failure `already-exists` when there is a namespace of this name. */
-export async function refuseTakenNamespace(namespace: string): Promise<void> {
+/**
+ * Removes the namespace of a lab that was ended from without: one of ours in which nothing runs. Throws Failure
+ * `already-exists` when there is any other of this name.
+ */
+export async function clearNamespace(namespace: string): Promise<void> {
   if (!(await namespaceExists(namespace))) return
   const owner = await ownerOf(namespace)
+  if (owner !== undefined && (await processesInside(namespace)).length === 0) {
+    await execa('ip', ['netns', 'delete', namespace])
+    return
+  }
   const advice =
     owner === undefined
       ? `look with \`ip netns pids ${namespace}\`, then \`ip netns delete ${namespace}\`, or choose another name`

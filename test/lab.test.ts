@@ -10,7 +10,7 @@ import { readLabConfig } from '../lab/config.ts'
 import { createLab, destroyLab, type Lab, type LabMachine, labStatus, openLab } from '../lab/lab.ts'
 import { inNamespace, namespaceExists, processesInside } from '../lab/network.ts'
 import { buildOsImage } from '../lab/os-image/build.ts'
-import { startRecorded, startTimeOf } from '../lab/process.ts'
+import { endProcess, startRecorded, startTimeOf } from '../lab/process.ts'
 import { until } from '../src/lib/until.ts'
 
 const network = `lab-test-${process.pid}`
@@ -257,6 +257,18 @@ describe('making and removing', () => {
 
     expect(await destroyLab(folder)).toBe(true)
     await expectNoTrace(folder)
+  })
+
+  test('a lab whose processes were all ended from without makes way for the next of its name', async () => {
+    const config = readLabConfig(twoMachines)
+    const [dead, next] = [join(scratch, 'dead'), join(scratch, 'next')]
+    await createLab(config, dead)
+    for (const one of await processesInside(network)) await endProcess(one)
+    const lab = await createLab(config, next)
+    expect(await destroyLab(dead)).toBe(true)
+    expect((await labStatus(lab)).machines.every(({ bmcRuns }) => bmcRuns)).toBe(true)
+    expect(await destroyLab(next)).toBe(true)
+    await expectNoTrace(next)
   })
 
   test('a folder with something else in it is left alone', async () => {
