@@ -101,4 +101,8 @@ test('folders of Clonezilla that hold several disks, logical volumes or strange 
   expect(await refused()).toContain('names one thing twice')
   writeFileSync(join(image, 'parts'), 'sda2')
   expect(await refused()).toContain('has no place for sda2')
+  writeFileSync(join(image, 'parts'), 'sda1')
+  // Whoever opened it to read would wait for somebody to write.
+  run('mkfifo', [join(image, 'sda1.ext4-ptcl-img.gz.aa')])
+  expect(await refused()).toContain('has sda1.ext4-ptcl-img.gz.aa, which is no file')
 })

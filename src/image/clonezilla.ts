@@ -1,12 +1,11 @@
 // A folder in which Clonezilla saved one disk: tables as sfdisk wrote them, the start of the disk, and for each partition an
 // image by partclone, or a plain copy, in packed parts. The tools that wrote them restore them, under limits, into files in
 // which free space takes no room; together those are the disk.
-import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, stat, truncate } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import { Child } from './child.ts'
-import { FileContent, overlaid, type Part, spool } from './content.ts'
+import { FileContent, openToRead, overlaid, type Part, spool } from './content.ts'
 import { isErrno, watchSpace } from './library-file.ts'
 import { diskBytesMax } from './manifest.ts'
 import { packingOf, unpacked } from './packing.ts'
@@ -184,7 +183,15 @@ async function run(
 }
 
 async function* concatenated(files: readonly string[]): AsyncGenerator<Buffer, void, void> {
-  for (const file of files) yield* createReadStream(file, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>
+  for (const file of files) {
+    const handle = await openToRead(file)
+    try {
+      if (!(await handle.stat()).isFile()) throw broken(`has ${basename(file)}, which is no file`)
+      yield* handle.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }) as AsyncIterable<Buffer>
+    } finally {
+      await handle.close()
+    }
+  }
 }
 
 async function text(path: string, name: string): Promise<string> {

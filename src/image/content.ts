@@ -1,11 +1,16 @@
 // Where the bytes of an image come from when they can be read at any place: a file, a part of it, parts put together, or a
 // stream that was written to a file first.
-import type { FileHandle } from 'node:fs/promises'
-import { open } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { Failure } from '../model/failure.ts'
 import { isZero } from './frames.ts'
 import { LibraryFile } from './library-file.ts'
 import type { Content } from './volume.ts'
+
+/** Opens to read. Never waits for somebody to write to a pipe: four that wait take all the threads that Node has for files. */
+export async function openToRead(path: string): Promise<FileHandle> {
+  return await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+}
 
 export class FileContent implements Content {
   readonly #handle: FileHandle
@@ -86,7 +91,7 @@ export async function spool(stream: AsyncIterable<Buffer>, path: string, bytesMa
     }
     await file.end()
     const { sizeBytes } = file
-    return new FileContent(await open(path), sizeBytes)
+    return new FileContent(await openToRead(path), sizeBytes)
   } finally {
     await file.close()
   }

@@ -37,8 +37,21 @@ test.each([
   }
 })
 
-test.each(['/does/not/exist', '/dev/null'])('the path %s, which is no image file, is refused', async (path) => {
-  expect(await refusal(path)).toMatchObject({ code: 'bad-input', at: 'source' })
+test.each(['/does/not/exist', '/dev/null', '/dev/zero'])(
+  'the path %s, which is no image file, is refused',
+  async (path) => {
+    expect(await refusal(path)).toMatchObject({ code: 'bad-input', at: 'source' })
+  },
+)
+
+test('a pipe that nobody writes to is refused and not waited for', async () => {
+  const pipe = join(testFolder(), 'pipe')
+  run('mkfifo', [pipe])
+  expect(await refusal(pipe)).toMatchObject({
+    code: 'bad-input',
+    at: 'source',
+    cause: { message: 'it is neither a file, a folder nor a block device' },
+  })
 })
 
 // bzip2 warns of them and goes on.
@@ -225,6 +238,10 @@ test('a volume that fills up ends the import and gets its room back', async () =
     `(await import('node:fs')).createReadStream(${JSON.stringify(makeQcow2(path, `${path}.q`))})`,
   )
   expect(spooled).toEqual({ said: 'library-full: the volume of the image library is full', left: '' })
+  // A few KB that unpack to more than there is room for.
+  const bomb = writeTo(testFolder(), 'bomb', run('zstd', ['-c'], Buffer.alloc(64 * MiB, 'bomb')))
+  const unpacked = await importOnSmallVolume('true', JSON.stringify(bomb))
+  expect(unpacked).toEqual({ said: 'library-full: the volume of the image library is full', left: '' })
   const reserve = await importOnSmallVolume('head -c 8200000 /dev/zero > other', JSON.stringify(path))
   expect(reserve.said).toMatch(
     /^library-full: the volume of the image library is full: 0 MB are free, 1 MB must stay so/,

@@ -1,13 +1,13 @@
 // From whatever an operator has (a raw disk, an image of a virtual machine, a tar archive, any of them packed; a folder of
 // Clonezilla or of files; a file or an upload) to bytes at any place. What something is, its first bytes tell, never its name.
 // What is known but cannot be read is refused by name, because taken for a raw disk it would be written to machines as it is.
-import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
+import { type FileHandle, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import type { ImageKind } from '../model/image.ts'
 import { isTar, type TarCounts } from '../protocol/tar.ts'
 import { isClonezilla, openClonezilla } from './clonezilla.ts'
-import { FileContent, partOf, spool } from './content.ts'
+import { FileContent, openToRead, partOf, spool } from './content.ts'
 import { fixedVhdBytes } from './foreign-headers.ts'
 import { diskBytesMax } from './manifest.ts'
 import { packingOf, packings, unpacked } from './packing.ts'
@@ -176,7 +176,7 @@ function checkSize(sizeBytes: number): void {
 async function openSource(path: string): Promise<{ handle: FileHandle; sizeBytes: number }> {
   let handle: FileHandle | undefined
   try {
-    handle = await open(path)
+    handle = await openToRead(path)
     const info = await handle.stat()
     if (!info.isFile() && !info.isBlockDevice()) throw new Error('it is neither a file, a folder nor a block device')
     return { handle, sizeBytes: info.isFile() ? info.size : await deviceBytes(info.rdev) }
