@@ -12,7 +12,8 @@ import { compileCheck } from '../lib/schema.ts'
 import type { Secret } from '../lib/secret.ts'
 import { emptyChain, lengthenChain, zeroFramesMax } from '../model/capture.ts'
 import { Failure } from '../model/failure.ts'
-import { blockBytes, frameSizeBytes } from '../model/image.ts'
+import { frameSizeBytes } from '../model/image.ts'
+import { readUsed } from './capture-free.ts'
 import type { CaptureSource } from './capture-source.ts'
 import { alignedBuffers, openDisk } from './disk.ts'
 import type { Log } from './log.ts'
@@ -57,16 +58,8 @@ export async function uploadDisk(upload: Upload, signal: AbortSignal): Promise<U
     sizeBytes: source.sizeBytes,
     slots: alignedBuffers(upload.lanes, frameSizeBytes),
     read: async (slot, frame) => {
-      const at = frame * frameSizeBytes
-      const raw = slot.subarray(0, Math.min(frameSizeBytes, source.sizeBytes - at))
-      const whole = [[0, Math.ceil(raw.length / blockBytes)]] as const
-      for (const [first, blocks] of free?.runsOf(frame, raw.length) ?? whole) {
-        const from = first * blockBytes
-        const bytes = Math.min(blocks * blockBytes, raw.length - from)
-        await disk.read(raw.subarray(from), bytes, source.offset + at + from)
-        reader.counts.bytesRead += bytes
-      }
-      free?.clear(raw, at)
+      const { raw, bytesRead } = await readUsed(disk, { source, free }, slot, frame)
+      reader.counts.bytesRead += bytesRead
       return raw
     },
     counts: { bytesRead: 0, bytesSent: 0 },

@@ -1,6 +1,6 @@
 // The agent against the real Service Port and its database, on loop devices: nothing in between is simulated but the wire.
 import { randomBytes } from 'node:crypto'
-import { open, readFile, truncate, writeFile } from 'node:fs/promises'
+import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
@@ -244,6 +244,91 @@ test('a place that the disk cannot read fails the capture with that place', asyn
   expect(failure).toMatchObject({ code: 'disk-error' })
   expect(failure?.message[0]).toMatch(new RegExp(`at offset ${frameSizeBytes} of ${seen.path}`))
 })
+
+/** A disk of these bytes, of which the places `bad` cannot be read, as `S1`. */
+async function badDisk(raw: Buffer, bad: readonly number[]): Promise<SeenDisk> {
+  const [file, place] = [join(folder, `bad-${closers.length}`), join(folder, `place-${closers.length}`)]
+  await writeFile(file, raw)
+  await writeFile(place, '')
+  const errors = bad.map((offset) => ({ event: 'none', iotype: 'read', sector: offset / 512, errno: 5, once: false }))
+  const image = { driver: 'file', filename: file }
+  const disk = { driver: 'blkdebug', 'node-name': 'bad', image, 'inject-error': errors }
+  const mounted = `fuse,id=bad,node-name=bad,mountpoint=${place}`
+  const daemon = execa('qemu-storage-daemon', ['--blockdev', JSON.stringify(disk), '--export', mounted], {
+    reject: false,
+  })
+  closers.push(async () => {
+    daemon.kill()
+    await daemon
+  })
+  await until('the disk to be there', async () => (await stat(place)).size === raw.length, { timeoutMs: 10_000 })
+  const { stdout: path } = await execa('losetup', ['--find', '--show', '--read-only', place])
+  closers.push(() => execa('losetup', ['--detach', path]))
+  return { path, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
+}
+
+test('what cannot be read fails the capture where it is used, and not where it is free', async () => {
+  const file = join(folder, 'bad.raw')
+  const root = join(folder, 'root')
+  await execa('mkdir', [root])
+  for (const name of ['a', 'b', 'c']) await writeFile(join(root, name), randomBytes(32 * 1024))
+  await writeFile(file, randomBytes(24 * MiB))
+  await execa('mkfs.ext4', ['-q', '-F', '-b', '4096', '-d', root, file])
+  const placeOf = async (name: string) =>
+    Number((await execa('debugfs', ['-R', `blocks /${name}`, file])).stdout.trim().split(/\s+/)[0]) * 4096
+  const [used, gap] = [await placeOf('a'), await placeOf('b')]
+  // A gap that is too short to be skipped, and the middle of all that is free.
+  await execa('debugfs', ['-w', '-R', 'rm /b', file])
+  const raw = await readFile(file)
+  const failing = await start()
+  expect(await attempt(failing, [await badDisk(raw, [used])])).toMatchObject({ failed: expect.any(Array) })
+  const { failure } = (await view(failing)).deployment
+  expect(failure?.code).toBe('disk-error')
+  const [, bytes, offset] = (/^read (\d+) bytes at offset (\d+) of/.exec(failure?.message[0] ?? '') ?? []).map(Number)
+  expect(used - (offset ?? 0)).toBeGreaterThanOrEqual(0)
+  expect(used - (offset ?? 0)).toBeLessThan(bytes ?? 0)
+  const deployment = await start()
+  expect(await attempt(deployment, [await badDisk(raw, [gap, 16 * MiB])])).toEqual(finished)
+  expect((await view(deployment)).digest).toBe(await digestOf(raw))
+}, 120_000)
+
+test('of a file system that was not unmounted nothing is left out, and that is told', async () => {
+  const file = join(folder, 'linux.raw')
+  await linuxDisk()
+  await execa('debugfs', ['-w', '-R', 'feature needs_recovery', `${file}?offset=${2 * MiB}`])
+  const raw = await readFile(file)
+  const { seen } = await attach(raw)
+  const deployment = await start()
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  const { digest, report } = await view(deployment)
+  expect(digest).toBe(await digestOf(raw))
+  expect(report).toMatchObject({ bytesRead: raw.length, bytesFree: 0 })
+  const { events } = await control.listEvents({ deployment }, admin)
+  expect(events.find(({ kind }) => kind === 'free-space')?.text).toContain(
+    'partition 2, ext4: none is left out, its journal must be replayed',
+  )
+}, 120_000)
+
+test('one partition of a disk with sectors of 4096 bytes is gone on with after a kill, and its free blocks stay out', async () => {
+  const [file, root] = [join(folder, 'sectors.raw'), join(folder, 'root')]
+  await execa('mkdir', [root])
+  await writeFile(join(root, 'file'), randomBytes(12 * MiB))
+  await writeFile(file, randomBytes(32 * MiB))
+  const { stdout: path } = await execa('losetup', ['--find', '--show', '--sector-size', '4096', file])
+  closers.push(() => execa('losetup', ['--detach', path]))
+  const input = 'label: gpt\nstart=256, size=256\nstart=512, size=7168\n'
+  await execa('sfdisk', ['--quiet', '--no-reread', path], { input })
+  await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', root, '-E', `offset=${2 * MiB}`, path, '28M'])
+  const seen: SeenDisk = { path, sizeBytes: 32 * MiB, sectorBytes: 4096, rotational: false, serial: 'S1' }
+  const deployment = await start({ partition: 2 })
+  await killedAttempt(deployment, seen)
+  const had = (await view(deployment)).frames
+  expect(await attempt(deployment, [seen], 'two')).toEqual(finished)
+  expect(Math.min(...taken)).toBe(had)
+  const { digest, report } = await view(deployment)
+  expect(digest).toBe(await digestOf((await readFile(file)).subarray(2 * MiB, 30 * MiB)))
+  expect(report?.bytesFree).toBeGreaterThan(8 * MiB)
+}, 120_000)
 
 test('a disk that cannot be told from another, or is not there, is no disk to read', async () => {
   const { seen } = await disk(['data'])

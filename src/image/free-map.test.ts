@@ -28,8 +28,13 @@ test('what is free and kept is, block by block, what was said last, and never a 
       }
       expect(Array.from({ length: 2 * blocks }, (_, block) => map.isFree(block))).toEqual(model)
       for (const frame of [0, 1]) {
-        const runs = map.runsOf(frame, Math.min(frameSizeBytes, sizeBytes - frame * frameSizeBytes))
+        const rawBytes = Math.min(frameSizeBytes, sizeBytes - frame * frameSizeBytes)
+        const runs = map.runsOf(frame, rawBytes)
         const own = model.slice(frame * blocks, (frame + 1) * blocks)
+        const raw = Buffer.alloc(rawBytes, 1)
+        map.clear(raw, frame * frameSizeBytes)
+        expect(own.slice(0, Math.ceil(rawBytes / blockBytes))).toEqual(firstBytesOf(raw).map((byte) => byte === 0))
+        expect(raw.at(-1)).toBe(raw[Math.floor((rawBytes - 1) / blockBytes) * blockBytes])
         if (runs === undefined) {
           expect(own.includes(true)).toBe(false)
           continue
@@ -45,6 +50,11 @@ test('what is free and kept is, block by block, what was said last, and never a 
     { numRuns: 60 },
   )
 })
+
+/** The first byte of every block. */
+function firstBytesOf(raw: Buffer): number[] {
+  return Array.from({ length: Math.ceil(raw.length / blockBytes) }, (_, block) => raw[block * blockBytes] ?? -1)
+}
 
 test('of many gaps the longest are left out, and short ones are written', () => {
   const map = new FreeMap(frameSizeBytes)

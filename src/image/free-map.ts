@@ -38,7 +38,7 @@ export class FreeMap {
   /** Makes zeros of the blocks that may read as anything in `raw`, which lies at `offset`, the beginning of a block. */
   clear(raw: Buffer, offset: number): void {
     for (let at = 0; at < raw.length; at += blockBytes) {
-      if (this.isFree((offset + at) / blockBytes)) raw.fill(0, at, at + blockBytes)
+      if (this.isFree((offset + at) / blockBytes)) raw.subarray(at, at + blockBytes).fill(0)
     }
   }
 
@@ -54,20 +54,25 @@ export class FreeMap {
     return Math.min(blocks * blockBytes, length)
   }
 
+  /** The runs of blocks of a frame of `rawBytes` bytes that are kept, each as it is. */
+  keptOf(frame: number, rawBytes: number): BlockRun[] {
+    const kept: { from: number; count: number }[] = []
+    for (let block = 0; block < Math.ceil(rawBytes / blockBytes); block++) {
+      if (this.isFree(frame * blocksPerFrame + block)) continue
+      const last = kept.at(-1)
+      if (last && last.from + last.count === block) last.count++
+      else kept.push({ from: block, count: 1 })
+    }
+    return kept.map(({ from, count }) => [from, count])
+  }
+
   /**
    * The runs of blocks of a frame of `rawBytes` bytes that are to be written: none when all is free, undefined when nothing is.
    * At most `blockRunsMax`, the shortest gaps being filled up.
    */
   runsOf(frame: number, rawBytes: number): BlockRun[] | undefined {
-    const first = frame * blocksPerFrame
     const blocks = Math.ceil(rawBytes / blockBytes)
-    const kept: { from: number; end: number }[] = []
-    for (let block = 0; block < blocks; block++) {
-      if (this.isFree(first + block)) continue
-      const last = kept.at(-1)
-      if (last?.end === block) last.end++
-      else kept.push({ from: block, end: block + 1 })
-    }
+    const kept = this.keptOf(frame, rawBytes).map(([from, count]) => ({ from, end: from + count }))
     if (kept.length === 1 && kept[0]?.from === 0 && kept[0].end === blocks) return undefined
     const gaps = kept.map((run, index) => ({ index, blocks: run.from - (kept[index - 1]?.end ?? 0) })).slice(1)
     const wide = gaps.filter((gap) => gap.blocks >= gapBlocksMin).sort((a, b) => b.blocks - a.blocks)
