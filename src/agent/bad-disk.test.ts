@@ -1,5 +1,5 @@
-// Disks that do not take what is written, on real block devices: the whole agent over a loop device that is read-only, or whose
-// backing file has no room for more.
+// Disks that do not take what is written, on real block devices: the whole agent over a loop device that is read-only, whose
+// backing file has no room for more, or that is gone in the middle.
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
@@ -12,7 +12,8 @@ import { frameSizeBytes } from '../model/image.ts'
 import { served } from '../ports/dispatch.ts'
 import { authenticateByToken, servePorts } from '../ports/http.ts'
 import { runAgent } from './agent.ts'
-import { FakeOrigin } from './fake-origin.ts'
+import { attachFailing } from './failing-disk.ts'
+import { FakeOrigin, type Rule } from './fake-origin.ts'
 import { FakeService } from './fake-service.ts'
 import { lookAtMachine } from './inventory.ts'
 import { createLog } from './log.ts'
@@ -49,9 +50,10 @@ afterEach(async () => {
   for (const close of closers.reverse()) await close()
 })
 
-/** The agent deploys the image to the disk; gives how it ended and what the service heard. */
-async function deploy() {
+/** The agent deploys the image to the disk, from an origin with this rule; gives how it ended and what the service heard. */
+async function deploy(path = device, rule: Rule = () => undefined) {
   const origin = new FakeOrigin({ '/manifest.json': image.manifestBytes, '/image.zst': image.imageZst })
+  origin.rule = rule
   await origin.start()
   closers.push(() => origin.kill())
   const service = new FakeService(workOf(image.digest, origin))
@@ -65,7 +67,7 @@ async function deploy() {
   const [address] = ports.addresses
   const url = `http://127.0.0.1:${address !== undefined && 'port' in address ? address.port : 0}`
   const look = await lookAtMachine(new AbortController().signal)
-  const disks = [{ path: device, sizeBytes: diskBytes, sectorBytes: 512, rotational: false }]
+  const disks = [{ path, sizeBytes: diskBytes, sectorBytes: 512, rotational: false }]
   const outcome = await runAgent(
     {
       arguments: { service: url, host: 'n01', token: new Secret(service.bootToken) },
@@ -107,6 +109,22 @@ test('a disk that takes no more in the middle ends the deployment, named with of
   expect(failure?.message.join(': ')).toMatch(
     new RegExp(`(write \\d+ bytes at offset \\d+ of|flush) ${device}.*(EIO|ENOSPC)`),
   )
+  expect(service.of('completeDeployment')).toEqual([])
+})
+
+test('a disk that vanishes in the middle ends the deployment with its name, and nothing is called done', async () => {
+  const file = join(folder, 'vanishing.raw')
+  await execa('truncate', ['--size', String(diskBytes), file])
+  const disk = await attachFailing(file, [])
+  closers.push(disk.detach)
+  const { outcome, service } = await deploy(disk.device, ({ path, start }) => {
+    if (path === '/image.zst' && start > image.imageZst.length / 4) disk.vanish()
+    return undefined
+  })
+  expect(outcome).toMatchObject({ kind: 'stays' })
+  const [failure] = service.of('reportFailure')
+  expect(failure).toMatchObject({ code: 'disk-error', step: 'transfer' })
+  expect(failure?.message.join(': ')).toMatch(new RegExp(`${disk.device}.*EIO`))
   expect(service.of('completeDeployment')).toEqual([])
 })
 

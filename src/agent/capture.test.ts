@@ -1,6 +1,6 @@
 // The agent against the real Service Port and its database, on loop devices: nothing in between is simulated but the wire.
 import { randomBytes } from 'node:crypto'
-import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { open, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
@@ -21,6 +21,7 @@ import { addCaptureFrames } from '../ports/capture-frames.ts'
 import { served } from '../ports/dispatch.ts'
 import { type PortServer, servePorts } from '../ports/http.ts'
 import { type Outcome, runAgent } from './agent.ts'
+import { attachFailing } from './failing-disk.ts'
 import { lookAtMachine, type SeenDisk } from './inventory.ts'
 import { createLog } from './log.ts'
 import { ownFolder } from './test-image.ts'
@@ -245,26 +246,16 @@ test('a place that the disk cannot read fails the capture with that place', asyn
   expect(failure?.message[0]).toMatch(new RegExp(`at offset ${frameSizeBytes} of ${seen.path}`))
 })
 
-/** A disk of these bytes, of which the places `bad` cannot be read, as `S1`. */
+/** A disk of these bytes, of which the places `bad` cannot be read. */
 async function badDisk(raw: Buffer, bad: readonly number[]): Promise<SeenDisk> {
-  const [file, place] = [join(folder, `bad-${closers.length}`), join(folder, `place-${closers.length}`)]
+  const file = join(folder, `bad-${closers.length}`)
   await writeFile(file, raw)
-  await writeFile(place, '')
-  const errors = bad.map((offset) => ({ event: 'none', iotype: 'read', sector: offset / 512, errno: 5, once: false }))
-  const image = { driver: 'file', filename: file }
-  const disk = { driver: 'blkdebug', 'node-name': 'bad', image, 'inject-error': errors }
-  const mounted = `fuse,id=bad,node-name=bad,mountpoint=${place}`
-  const daemon = execa('qemu-storage-daemon', ['--blockdev', JSON.stringify(disk), '--export', mounted], {
-    reject: false,
-  })
-  closers.push(async () => {
-    daemon.kill()
-    await daemon
-  })
-  await until('the disk to be there', async () => (await stat(place)).size === raw.length, { timeoutMs: 10_000 })
-  const { stdout: path } = await execa('losetup', ['--find', '--show', '--read-only', place])
-  closers.push(() => execa('losetup', ['--detach', path]))
-  return { path, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
+  const { device, detach } = await attachFailing(
+    file,
+    bad.map((offset) => ({ on: 'read', offset })),
+  )
+  closers.push(detach)
+  return { path: device, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
 }
 
 test('what cannot be read fails the capture where it is used, and not where it is free', async () => {

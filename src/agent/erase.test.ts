@@ -1,11 +1,13 @@
 import { chmod, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Failure } from '../model/failure.ts'
 import type { EraseMethod } from '../model/layout.ts'
 import { eraseDisk } from './erase.ts'
 import { parseSecurity } from './erase-ata.ts'
 import { nvmeSecureErase, readAbilities, readSanitizeLog } from './erase-nvme.ts'
+import { attachFailing } from './failing-disk.ts'
 import type { SeenDisk } from './inventory.ts'
 import { attachLoop, ownFolder } from './test-image.ts'
 import { createBuffers } from './write.ts'
@@ -28,8 +30,8 @@ afterEach(async () => {
 })
 
 /** A loop device full of 0xa5, seen as a disk on this bus. */
-async function createDisk(transport?: string): Promise<{ disk: SeenDisk; backing: string }> {
-  const backing = join(folder, 'disk.raw')
+async function createDisk(transport?: string, place = folder): Promise<{ disk: SeenDisk; backing: string }> {
+  const backing = join(place, 'disk.raw')
   const loop = await attachLoop(backing, sizeBytes, 512)
   closers.push(loop.detach)
   const disk = { path: loop.device, sizeBytes, sectorBytes: 512, rotational: false, ...(transport && { transport }) }
@@ -66,6 +68,59 @@ test.each(['zero', 'discard'] as const)(
     expect(progress.at(-1)).toBe(sizeBytes)
   },
 )
+
+test('a disk that cannot discard is zeroed by writing, and is not called erased by a discard', async () => {
+  // A file system in memory that has no holes.
+  const plain = join(folder, 'plain')
+  await execa('mkdir', [plain])
+  await execa('mount', ['-t', 'ramfs', 'hades-agent-test', plain])
+  closers.push(async () => void (await execa('umount', [plain])))
+  const { disk, backing } = await createDisk(undefined, plain)
+  const queue = `/sys/block/${basename(disk.path)}/queue/discard_max_bytes`
+  expect((await readFile(queue, 'utf8')).trim()).toBe('0')
+  await expect(erase(disk, 'discard')).rejects.toMatchObject({
+    code: 'bad-input',
+    message: expect.stringMatching(/cannot be erased by discard: it cannot discard; choose erase="zero"$/),
+  })
+  expect((await readFile(backing)).every((byte) => byte === 0xa5)).toBe(true)
+  const { told, progress } = await erase(disk, 'zero')
+  expect((await readFile(backing)).every((byte) => byte === 0)).toBe(true)
+  expect(told.map((line) => line.split(':')[0])).toEqual(['erasing', 'erased'])
+  expect(progress.at(-1)).toBe(sizeBytes)
+})
+
+test('where the system refuses to make zeros of a range they are written', async () => {
+  const { disk, backing } = await createDisk()
+  await putProgram('blkdiscard', 'exit 1')
+  await erase(disk, 'zero')
+  expect((await readFile(backing)).every((byte) => byte === 0)).toBe(true)
+})
+
+test.each([
+  ['zero', 'does not read as zeros'],
+  ['discard', 'reads as before'],
+] as const)('a disk that takes %s and does nothing is found out', async (method, words) => {
+  const { disk } = await createDisk()
+  await putProgram('blkdiscard', 'exit 0')
+  const failure = await erase(disk, method).catch((error: unknown) => error)
+  expect(failure).toMatchObject({ code: 'disk-error', message: expect.stringContaining(words) })
+})
+
+test('a place that takes no zeros fails the erase, named with its offset', async () => {
+  const file = join(folder, 'failing.raw')
+  await writeFile(file, Buffer.alloc(sizeBytes, 0xa5))
+  const { device, detach } = await attachFailing(file, [
+    { on: 'write', offset: sizeBytes / 2 },
+    { on: 'write-zeroes', offset: sizeBytes / 2 },
+  ])
+  closers.push(detach)
+  const disk = { path: device, sizeBytes, sectorBytes: 512, rotational: false }
+  const failure = await erase(disk, 'zero').catch((error: unknown) => error)
+  expect(failure).toMatchObject({
+    code: 'disk-error',
+    message: expect.stringMatching(new RegExp(`at offset \\d+ of ${device}$`)),
+  })
+})
 
 test('secure is refused where the bus has none, with what there is instead, and nothing is written', async () => {
   const { disk, backing } = await createDisk('virtio')
