@@ -24,7 +24,11 @@ export class FileContent implements Content {
   async read(offset: number, length: number): Promise<Buffer> {
     const bytes = Buffer.allocUnsafeSlow(length)
     for (let filled = 0; filled < length; ) {
-      const { bytesRead } = await this.#handle.read(bytes, filled, length - filled, offset + filled)
+      const { bytesRead } = await this.#handle
+        .read(bytes, filled, length - filled, offset + filled)
+        .catch((cause: unknown) => {
+          throw new Failure('image-broken', `the image cannot be read at byte ${offset + filled}`, { cause })
+        })
       if (bytesRead === 0) {
         const message = `the image changed while it was read: it ends after ${offset + filled} bytes, not ${this.sizeBytes}`
         throw new Failure('image-broken', message)

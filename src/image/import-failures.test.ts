@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
 import { expect, onTestFinished, test } from 'vitest'
+import { attachFailing } from '../lib/failing-disk.ts'
 import { until } from '../lib/until.ts'
 import { Failure } from '../model/failure.ts'
 import { importImage } from './import.ts'
@@ -52,6 +53,16 @@ test('a pipe that nobody writes to is refused and not waited for', async () => {
     at: 'source',
     cause: { message: 'it is neither a file, a folder nor a block device' },
   })
+})
+
+test('a disk that cannot be read at one place is refused with the place', async () => {
+  const path = writeTo(testFolder(), 'disk', Buffer.concat([makeDisk(), randomBytes(8 * MiB - 512)]))
+  const { device, detach } = await attachFailing(path, [{ on: 'read', offset: 5 * MiB }])
+  onTestFinished(detach)
+  const { code, message, cause } = await refusal(device)
+  expect(code).toBe('image-broken')
+  expect(message).toMatch(/^the image cannot be read at byte \d+$/)
+  expect(cause).toMatchObject({ code: 'EIO' })
 })
 
 // bzip2 warns of them and goes on.

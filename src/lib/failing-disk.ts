@@ -2,7 +2,7 @@
 // another file (FUSE), and a loop device lies over that.
 import { stat, writeFile } from 'node:fs/promises'
 import { execa } from 'execa'
-import { until } from '../lib/until.ts'
+import { until } from './until.ts'
 
 /** One sector that always fails. */
 export type Fault = { readonly on: 'read' | 'write' | 'write-zeroes'; readonly offset: number }
