@@ -106,6 +106,8 @@ afterAll(async () => {
 test('the image is published, and the machine that was captured has the disk that it had', () => {
   expect(capture).toMatchObject({ image: 'golden:1', sizeBytes: 2 ** 30, frames: 256 })
   expect(diskOfA.after).toBe(diskOfA.before)
+  // The view that was repaired says what is free as the disk itself would.
+  expect(capture.report?.bytesFree).toBeGreaterThan(256 * 1024 * 1024)
 })
 
 test('what belonged to the machine was found and mended in the image', async () => {
@@ -132,6 +134,7 @@ test('the timeline tells the capture from the order to the image', async () => {
     'registered',
     'disk-chosen',
     'hygiene',
+    'free-space',
     'image-published',
     'done',
   ]
