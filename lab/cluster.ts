@@ -134,3 +134,16 @@ export async function publish({ control }: Cluster, path: string, reference: str
 export async function eventsOf({ control }: Cluster, deployment: number): Promise<readonly EventView[]> {
   return (await control.listEvents({ deployment, limit: 10_000 })).events
 }
+
+/** What the SSH server of a machine says first, and the host name that a log-in as root with the key in `keyFile` finds. */
+export async function greet(
+  cluster: Cluster,
+  address: string,
+  keyFile: string,
+): Promise<{ banner: string; hostName: string }> {
+  const banner = await cluster.inside('bash', '-c', `head -n 1 < /dev/tcp/${address}/22`)
+  const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR']
+  const ssh = ['ssh', '-i', keyFile, ...options.flatMap((option) => ['-o', option])]
+  const hostName = await cluster.inside(...ssh, `root@${address}`, 'hostname')
+  return { banner: banner.trim(), hostName: hostName.trim() }
+}

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { until } from '../src/lib/until.ts'
-import { addLabHosts, type Cluster, eventsOf, openCluster } from './cluster.ts'
+import { addLabHosts, type Cluster, eventsOf, greet, openCluster } from './cluster.ts'
 import { readLabConfig } from './config.ts'
 import { phasesOf, phaseTable } from './timeline.ts'
 
@@ -47,7 +47,10 @@ async function demo(cluster: Cluster): Promise<void> {
 
   say('the new systems answer')
   for (const machine of lab.machines) {
-    const answer = await until(machine.name, () => greet(cluster, machine.address), { timeoutMs: sshMs, everyMs: 1000 })
+    const answer = await until(machine.name, () => greet(cluster, machine.address, join(osImage, 'id_ed25519')), {
+      timeoutMs: sshMs,
+      everyMs: 1000,
+    })
     console.log(`${machine.name}  ${answer.banner}  host name: ${answer.hostName}`)
     if (answer.hostName !== machine.name) throw new Error(`${machine.name} calls itself ${answer.hostName}`)
   }
@@ -59,15 +62,6 @@ async function demo(cluster: Cluster): Promise<void> {
     columns.push({ name: deployment.host, phases: phasesOf(deployment, await eventsOf(cluster, deployment.id)) })
   }
   for (const line of phaseTable(columns)) console.log(line)
-}
-
-/** What the SSH server of a machine says first, and the host name that a log-in with the image's key finds. */
-async function greet(cluster: Cluster, address: string): Promise<{ banner: string; hostName: string }> {
-  const banner = await cluster.inside('bash', '-c', `head -n 1 < /dev/tcp/${address}/22`)
-  const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR']
-  const ssh = ['ssh', '-i', join(osImage, 'id_ed25519'), ...options.flatMap((option) => ['-o', option])]
-  const hostName = await cluster.inside(...ssh, `root@${address}`, 'hostname')
-  return { banner: banner.trim(), hostName: hostName.trim() }
 }
 
 async function main(): Promise<void> {

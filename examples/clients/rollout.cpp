@@ -1,5 +1,6 @@
-// Adds a host, puts a setup, plans a rollout, starts it and watches it to its end, through the client that gSOAP makes from the
-// WSDL of the Control Port. docs/clients.md says how it is built. Exit code 0: every host is done; 1: not so; 2: a call failed.
+// Adds a host, puts a setup, plans a rollout, starts it, watches it to its end and reads its proof, through the client that gSOAP
+// makes from the WSDL of the Control Port. docs/clients.md says how it is built. Exit code 0: every host is done; 1: not so; 2: a
+// call failed.
 //   rollout <url of the port> <CA file> <host> <mac> <ip> <setup name> <setup file> <driver> <address> <user> [<option>=<value>...]
 // HADES_TOKEN is the token, BMC_PASSWORD the password of the controller, SOAP_VERSION 1.1 or 1.2.
 #include "ControlPortSoap11.nsmap"
@@ -126,7 +127,17 @@ int main(int count, char **words) {
   bool isDone = rollout->endedAt != nullptr;
   for (const ns1__Deployment *deployment : rollout->deployments) {
     std::cout << deployment->host << ": " << soap_ns1__DeploymentState2s(context, deployment->state) << '\n';
-    isDone = isDone && deployment->state == ns1__DeploymentState::done;
+    if (deployment->state != ns1__DeploymentState::done) {
+      isDone = false;
+      continue;
+    }
+    // As `hades proof verify` takes it from a file. The document is JSON already; key and signature are base64.
+    _ns1__getProof whose;
+    _ns1__getProofResponse proof;
+    whose.deployment = deployment->id;
+    if (as_user(port).getProof(&whose, proof)) return failed(port);
+    std::cout << "{\"proof\":" << proof.document << ",\"signature\":\"" << proof.signature << "\",\"publicKey\":\""
+              << proof.publicKey << "\"}\n";
   }
   port.destroy();
   soap_free(context);

@@ -1,7 +1,7 @@
-// Adds a host, puts a setup, plans a rollout, starts it and watches it to its end, through a client that openapi-client-axios
-// derives from the OpenAPI document of the Control Port: each operation is a function of its name, which takes the parameters
-// (path, query and header), then the body. docs/clients.md says how it is run. Exit code 0: every host is done; 1: not so;
-// 2: a call failed.
+// Adds a host, puts a setup, plans a rollout, starts it, watches it to its end and reads its proof, through a client that
+// openapi-client-axios derives from the OpenAPI document of the Control Port: each operation is a function of its name, which takes
+// the parameters (path, query and header), then the body. docs/clients.md says how it is run. Exit code 0: every host is done; 1:
+// not so; 2: a call failed.
 //   node rollout.mjs <url of the service> < order.json
 // The order is {"host": input of addHost, "setup": name, "setupXml": text}. HADES_TOKEN is the token; Node reads the CA file of the
 // service from NODE_EXTRA_CA_CERTS.
@@ -36,7 +36,14 @@ async function roll(url, { host, setup, setupXml }) {
     const { data: now } = await control.getRollout({ rollout: rollout.id })
     rollout = now.rollout
   }
-  for (const { host: name, state } of rollout.deployments) console.log(`${name}: ${state}`)
+  for (const { id, host: name, state } of rollout.deployments) {
+    console.log(`${name}: ${state}`)
+    if (state !== 'done') continue
+    // As `hades proof verify` takes it from a file.
+    const { data: proof } = await control.getProof({ deployment: id })
+    const { document, signature, publicKey } = proof
+    console.log(JSON.stringify({ proof: JSON.parse(document), signature, publicKey }))
+  }
   return rollout.endedAt && rollout.deployments.every(({ state }) => state === 'done') ? 0 : 1
 }
 
