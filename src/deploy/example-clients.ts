@@ -132,7 +132,7 @@ export const gsoapCommands = [
  * kept for the next test with the same WSDL and example; the address of the service, which is in the WSDL, is no part of it.
  */
 export async function buildGsoap({ url, caFile, before }: ServiceAt): Promise<string> {
-  const [program = '', ...words] = [...before, 'curl', '-fsS', '--cacert', caFile, `${url}/control?wsdl`]
+  const [program, ...words] = [...before, 'curl', '-fsS', '--cacert', caFile, `${url}/control?wsdl`]
   const { stdout: wsdl } = await execa(program, words, { timeout: 30_000 })
   const source = join(examples, 'rollout.cpp')
   const parts = [wsdl.replaceAll(url, ''), await readFile(source, 'utf8'), ...gsoapCommands]

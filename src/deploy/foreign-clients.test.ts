@@ -105,7 +105,7 @@ async function playMachine(): Promise<void> {
 
 /** What the simulated controller of n1 wants, and the setup called `setup`, which is there when it is `demo`. */
 function orderFor(setup: string): Order {
-  const { driver, address = '', username = '', password, options } = sim.method('n1')
+  const { driver, address, username, password, options } = sim.method('n1')
   const given = Object.entries(options).map(([name, value]) => ({ name, value }))
   const power = { driver, address, username, password: password.reveal(), options: given }
   const setupXml = '<setup xmlns="urn:hades:setup:1" name="demo"><disk><image>debian:12</image></disk></setup>'
