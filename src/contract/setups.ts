@@ -36,7 +36,9 @@ export const setupOperations = {
     access: 'viewer',
     rest: { method: 'GET', path: '/setups' },
     input: Type.Object({
-      name: Type.Optional(Type.String({ maxLength: 190, description: 'Only this setup' })),
+      name: Type.Optional(
+        Type.String({ maxLength: 190, pattern: '^[a-z0-9][a-z0-9._-]*$', description: 'Only this setup' }),
+      ),
       versions: Type.Optional(Type.Boolean({ description: 'Every version, the newest first' })),
       ...pageInput(),
     }),

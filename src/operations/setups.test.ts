@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { controlOperations } from '../contract/control.ts'
 import type { Caller } from '../contract/operation.ts'
+import { compileCheck } from '../lib/schema.ts'
 import { controlHandlers } from './control.ts'
 import { nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
@@ -180,4 +182,11 @@ test('a script that a setup or a deployment under way uses is not removed', asyn
   await control.removeScript({ reference: 's' }, admin)
   // A rollout that is over tells of s:2: that name is not given to another text.
   expect((await control.putScript({ name: 's', text: 'three' }, admin)).script.version).toBe(3)
+})
+
+test('setups are listed by a name without a version', () => {
+  const check = compileCheck(controlOperations.listSetups.input)
+  expect(check({ name: 'web' })).toEqual([])
+  // MariaDB was asked for version NaN, which it took for the name of a column.
+  expect(check({ name: 'web:x' })).toMatchObject([{ at: 'name' }])
 })
