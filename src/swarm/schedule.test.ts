@@ -54,6 +54,15 @@ describe('from a predecessor', () => {
     expect(asked(schedule.decide(0), 'a')).toEqual([0, 1, 2, 3])
   })
 
+  test('what it has is asked for, however much is asked for that it will have', () => {
+    const schedule = scheduleOf(['a'])
+    expect(asked(schedule.decide(0), 'a')).toEqual([0, 1, 2, 3])
+    // Its own pieces came to it in another order.
+    schedule.sourceHas('a', range(10, 20))
+    expect(asked(schedule.decide(10), 'a')).toEqual([10, 11, 12, 13])
+    expect(asked(schedule.decide(20), 'a')).toEqual([])
+  })
+
   test('each piece that comes opens the window by one more', () => {
     const schedule = scheduleOf(['a'])
     deliver(schedule, 'a', asked(schedule.decide(0), 'a'), 10)
@@ -168,6 +177,20 @@ describe('when the predecessor fails', () => {
     schedule.setRoute(route([['a', 'b']]), 0)
     expect(schedule.decide(1000)).toEqual([])
     expect(asked(schedule.decide(1600), 'b')).toEqual([0, 1, 2, 3])
+  })
+
+  test('because it was behind, it is asked again soon after it has caught up', () => {
+    const schedule = scheduleOf(['a', 'b'])
+    schedule.sourceHas('b', range(0, 1000))
+    const outstanding: number[] = []
+    for (let now = 0; now <= 1000; now += 100) {
+      const asks = schedule.decide(now)
+      expect(asked(asks, 'a')).toEqual(now === 0 ? [0, 1, 2, 3] : [])
+      outstanding.push(...asked(asks, 'b'))
+      deliver(schedule, 'b', outstanding.splice(0, 2), now)
+    }
+    schedule.sourceHas('a', range(0, 1000))
+    expect(asked(schedule.decide(1200), 'a').length).toBeGreaterThan(0)
   })
 
   test('and comes back to life, it is asked again', () => {

@@ -360,7 +360,7 @@ export class Schedule {
     { ahead = false, before = [] }: { readonly ahead?: boolean; readonly before?: readonly Source[] } = {},
   ): void {
     const window = Math.min(source.windowPieces, this.#windowMax(source))
-    let room = this.#room - this.#outstanding
+    let room = Math.min(this.#room - this.#outstanding, limits.windowPiecesMax - source.asked.size)
     // Several at once, not one each time one has come: a web seed answers runs, and a packet with a question takes as much
     // of the way back as one with ten.
     const freeOf = (outstanding: number) => (outstanding > (window * 3) / 4 ? 0 : window - outstanding)

@@ -113,6 +113,25 @@ test('but not while much of the last one is to come', async () => {
   await wait('all', () => got.size === 21)
 })
 
+test('and no third one before it is over: the slower of two connections would fall behind for good', async () => {
+  const { url, asked, world } = await startServer()
+  let finish = () => {}
+  world.rule = ({ count, body, headers }, response) => {
+    if (count > 1) return false
+    response.writeHead(206, headers).write(body.subarray(0, -1))
+    finish = () => response.end(body.subarray(-1))
+    return true
+  }
+  const { seed, got, wait } = makeSeed(url)
+  seed.request([0, 10, 20, 30])
+  await wait('the second range', () => got.has(10))
+  // Whatever would begin at its end has begun when a request that is made later is answered.
+  await fetch(url, { headers: { range: 'bytes=0-65535' } }).then((answer) => answer.arrayBuffer())
+  expect(asked.map(({ first }) => first)).toEqual([0, 10, 0])
+  finish()
+  await wait('all', () => got.size === 4)
+})
+
 test('a connection that the server closed while it was idle is no fault', async () => {
   const { url, sockets } = await startServer()
   const { seed, got, refused, wells, wait } = makeSeed(url)
