@@ -12,13 +12,13 @@ import type { CaptureSource } from './capture-source.ts'
 import type { OpenDisk } from './disk.ts'
 
 /**
- * The free blocks of the source, and the words that tell the operator of them. No map where the disk cannot be asked: then all is
+ * The free blocks of the source, how many bytes they are, and the words that tell the operator of them. No map where the disk cannot be asked: then all is
  * read, and a place that cannot be read is told by its offset. Throws the reason of `signal`.
  */
 export async function freeOf(
   source: CaptureSource,
   signal: AbortSignal,
-): Promise<{ map: FreeMap | undefined; words: string }> {
+): Promise<{ map: FreeMap | undefined; freeBytes: number; words: string }> {
   const { path, offset, sizeBytes } = source
   let file: FileContent | undefined
   try {
@@ -28,11 +28,13 @@ export async function freeOf(
     const content = partOf(file, offset, sizeBytes)
     const table = readPartitionTable(await content.read(0, Math.min(partitionTableBytes, sizeBytes)))
     const { map, volumes } = await findFreeSpace(content, table, signal)
-    const sum = `${megabytes(map.freeBytes())} of ${megabytes(sizeBytes)} are free and stay out of the image`
-    return { map, words: [sum, ...volumes.map(wordsOf)].join('; ') }
+    const freeBytes = map.freeBytes()
+    const sum = `${megabytes(freeBytes)} of ${megabytes(sizeBytes)} are free and stay out of the image`
+    return { map, freeBytes, words: [sum, ...volumes.map(wordsOf)].join('; ') }
   } catch (error) {
     signal.throwIfAborted()
-    return { map: undefined, words: `all is read, for what is free cannot be seen: ${causeChain(error).join(': ')}` }
+    const why = causeChain(error).join(': ')
+    return { map: undefined, freeBytes: 0, words: `all is read, for what is free cannot be seen: ${why}` }
   } finally {
     await file?.close()
   }

@@ -216,6 +216,11 @@ test('a disk that changed between two attempts is read from its start', async ()
   expect(kinds).toContain('capture-again')
 })
 
+async function saidOfFreeSpace(deployment: number): Promise<string | undefined> {
+  const { events } = await control.listEvents({ deployment }, admin)
+  return events.find(({ kind }) => kind === 'free-space')?.text
+}
+
 test('what the file system of the disk calls free is not read, and leaves the image as it would be', async () => {
   const file = join(folder, 'used.raw')
   await writeFile(file, randomBytes(64 * MiB))
@@ -228,8 +233,7 @@ test('what the file system of the disk calls free is not read, and leaves the im
   expect(digest).toBe(await digestOf(raw))
   expect(report?.bytesFree).toBeGreaterThan(40 * MiB)
   expect((report?.bytesRead ?? 0) + (report?.bytesFree ?? 0)).toBeLessThan(raw.length + 4 * MiB)
-  const { events } = await control.listEvents({ deployment }, admin)
-  expect(events.find(({ kind }) => kind === 'free-space')?.text).toMatch(/^\d+ MB of 67 MB are free .*; ext4: \d+ MB$/)
+  expect(await saidOfFreeSpace(deployment)).toMatch(/^\d+ MB of 67 MB are free .*; ext4: \d+ MB$/)
 })
 
 test('a place that the disk cannot read fails the capture with that place', async () => {
@@ -294,8 +298,7 @@ test('of a file system that was not unmounted nothing is left out, and that is t
   const { digest, report } = await view(deployment)
   expect(digest).toBe(await digestOf(raw))
   expect(report).toMatchObject({ bytesRead: raw.length, bytesFree: 0 })
-  const { events } = await control.listEvents({ deployment }, admin)
-  expect(events.find(({ kind }) => kind === 'free-space')?.text).toContain(
+  expect(await saidOfFreeSpace(deployment)).toContain(
     'partition 2, ext4: none is left out, its journal must be replayed',
   )
 }, 120_000)

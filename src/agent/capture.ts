@@ -80,7 +80,7 @@ export async function captureDisk(capturing: Capturing, signal: AbortSignal): Pr
       ...(disk.wwn === undefined ? {} : { diskWwn: disk.wwn }),
       diskSizeBytes: disk.sizeBytes,
       ...counts,
-      bytesFree: free.map?.freeBytes() ?? 0,
+      bytesFree: free.freeBytes,
       hygiene,
       steps: reporter.stepTimes(),
     }

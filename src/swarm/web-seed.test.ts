@@ -9,7 +9,7 @@ import { makeDisk, stream, testFolder } from '../image/testing.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import { choosePieceBytes, pieceCount } from '../model/swarm.ts'
 import { addOriginRoutes } from './origin-routes.ts'
-import { content, geometry, makeSeed, pieces, range, startServer } from './web-seed-testing.ts'
+import { content, geometry, makeSeed, pieces, type Rule, range, startServer } from './web-seed-testing.ts'
 
 test('pieces that follow each other come by one range, in order, the last as long as the rest', async () => {
   const { url, asked } = await startServer()
@@ -55,15 +55,21 @@ test('pieces that follow each other are one range, however small they are', asyn
   )
 })
 
-test('the next range is asked for before the last one is over', async () => {
-  const { url, asked, world } = await startServer()
+/** The first answer stops before byte `at` of its body, counted from its end if negative; what is given sends the rest. */
+function holdFirst(world: { rule: Rule }, at: number): () => void {
   let finish = () => {}
   world.rule = ({ count, body, headers }, response) => {
     if (count > 1) return false
-    response.writeHead(206, headers).write(body.subarray(0, -1))
-    finish = () => response.end(body.subarray(-1))
+    response.writeHead(206, headers).write(body.subarray(0, at))
+    finish = () => response.end(body.subarray(at))
     return true
   }
+  return () => finish()
+}
+
+test('the next range is asked for before the last one is over', async () => {
+  const { url, asked, world } = await startServer()
+  const finish = holdFirst(world, -1)
   const { seed, got, wait } = makeSeed(url)
   seed.request([0, 1, 2, 10, 11])
   await wait('the second range', () => got.has(11))
@@ -98,13 +104,7 @@ test('also when that is found out only as the bytes come', async () => {
 
 test('but not while much of the last one is to come', async () => {
   const { url, asked, world } = await startServer()
-  let finish = () => {}
-  world.rule = ({ count, body, headers }, response) => {
-    if (count > 1) return false
-    response.writeHead(206, headers).write(body.subarray(0, 100_000))
-    finish = () => response.end(body.subarray(100_000))
-    return true
-  }
+  const finish = holdFirst(world, 100_000)
   const { seed, got, wait } = makeSeed(url)
   seed.request([...range(0, 20), 30])
   await wait('the first piece', () => got.has(0))
@@ -115,13 +115,7 @@ test('but not while much of the last one is to come', async () => {
 
 test('and no third one before it is over: the slower of two connections would fall behind for good', async () => {
   const { url, asked, world } = await startServer()
-  let finish = () => {}
-  world.rule = ({ count, body, headers }, response) => {
-    if (count > 1) return false
-    response.writeHead(206, headers).write(body.subarray(0, -1))
-    finish = () => response.end(body.subarray(-1))
-    return true
-  }
+  const finish = holdFirst(world, -1)
   const { seed, got, wait } = makeSeed(url)
   seed.request([0, 10, 20, 30])
   await wait('the second range', () => got.has(10))
