@@ -9,6 +9,7 @@ import { execa } from 'execa'
 import { rawBytesOf, writtenRanges } from '../src/image/frames.ts'
 import { importImage } from '../src/image/import.ts'
 import { imagePaths, openLibrary } from '../src/image/library.ts'
+import { openLoop, unmount } from '../src/lib/block-devices.ts'
 import type { Manifest } from '../src/model/image.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -30,7 +31,7 @@ async function makeDisk(path: string, sizeBytes: number): Promise<void> {
   ])
   // No larger than its partition, or the file system would grow into the copy of the GPT.
   const place = ['--offset', String(69_632 * 512), '--sizelimit', String(rootBytes(sizeBytes))]
-  const { stdout: device } = await execa('losetup', ['--find', '--show', ...place, path])
+  const { device, detach } = await openLoop(path, place)
   const folder = await mkdtemp(join(tmpdir(), 'hades-mount-'))
   try {
     // What e2fsck mends is no failure.
@@ -40,10 +41,10 @@ async function makeDisk(path: string, sizeBytes: number): Promise<void> {
     try {
       await fill(folder)
     } finally {
-      await execa('umount', [folder])
+      await unmount(folder)
     }
   } finally {
-    await execa('losetup', ['--detach', device])
+    await detach()
     await rm(folder, { recursive: true })
   }
 }
@@ -115,23 +116,14 @@ async function partclone(disk: string, folder: string, sizeBytes: number) {
   let [wireBytes, diskBytes] = [0, 0]
   for (const [tool, start, sectors] of parts) {
     const length = sectors === undefined ? rootBytes(sizeBytes) : sectors * 512
-    const options = [
-      '--find',
-      '--show',
-      '--read-only',
-      '--offset',
-      String(start * 512),
-      '--sizelimit',
-      String(length),
-      disk,
-    ]
-    const { stdout: device } = await execa('losetup', options)
+    const place = ['--read-only', '--offset', String(start * 512), '--sizelimit', String(length)]
+    const { device, detach } = await openLoop(disk, place)
     const [image, packed] = [join(folder, `${tool}.img`), join(folder, `${tool}.zst`)]
     try {
       if (tool === 'dd') await execa('dd', [`if=${device}`, `of=${image}`, 'bs=1M', 'status=none'])
       else await execa(`partclone.${tool}`, ['-L', '/dev/null', '-q', '-c', '-s', device, '-O', image])
     } finally {
-      await execa('losetup', ['--detach', device])
+      await detach()
     }
     await execa('zstd', ['-q', '-3', '-T0', image, '-o', packed])
     wireBytes += await sizeOf(packed)

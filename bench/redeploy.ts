@@ -23,6 +23,7 @@ import type { Work } from '../src/contract/work-types.ts'
 import { writtenRanges } from '../src/image/frames.ts'
 import { importImage } from '../src/image/import.ts'
 import { imagePaths, openLibrary, readManifest } from '../src/image/library.ts'
+import { openLoop, unmount } from '../src/lib/block-devices.ts'
 import { Secret } from '../src/lib/secret.ts'
 import type { RedeployMode } from '../src/model/layout.ts'
 import { served } from '../src/ports/dispatch.ts'
@@ -119,7 +120,7 @@ async function changeFiles(raw: string, blocks: number): Promise<void> {
       }
     }
   } finally {
-    await execa('umount', [mounted])
+    await unmount(mounted)
   }
 }
 
@@ -180,7 +181,7 @@ async function deploy(
 ): Promise<{ proof: Proof; seconds: number }> {
   const backing = join(folder, 'disk.raw')
   await copyFile(holds, backing)
-  const { stdout: device } = await execa('losetup', ['--find', '--show', '--direct-io=on', backing])
+  const { device, detach } = await openLoop(backing, ['--direct-io=on'])
   const origin = Fastify({ forceCloseConnections: true })
   await addOriginRoutes(origin, { library, baseUrl: 'http://127.0.0.1' })
   const images = `${await origin.listen({ host: '127.0.0.1', port: 0 })}/images`
@@ -222,7 +223,7 @@ async function deploy(
   } finally {
     await ports.close(0)
     await origin.close()
-    await execa('losetup', ['--detach', device])
+    await detach()
     await rm(backing)
   }
 }

@@ -3,6 +3,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
+import { unmount } from '../src/lib/block-devices.ts'
 import { kernelArguments } from './os-image/contents.ts'
 import { addStorageTools } from './storage-tools.ts'
 
@@ -44,7 +45,7 @@ export async function takeApart(
       '.',
     ])
   } finally {
-    await execa('umount', [at])
+    await unmount(at)
   }
   return { partition, tar }
 }
@@ -65,7 +66,7 @@ export async function copyRoot(partition: string, to: string, mountPoint: string
     await writeFile(menu, (await readFile(menu, 'utf8')).replaceAll(before, after))
     await writeFile(join(mountPoint, 'etc/hades-copy'), `${after}\n`)
   } finally {
-    await execa('umount', [mountPoint])
+    await unmount(mountPoint)
   }
 }
 

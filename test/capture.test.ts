@@ -12,6 +12,7 @@ import { addLabHosts, type Cluster, eventsOf, openCluster } from '../lab/cluster
 import { readLabConfig } from '../lab/config.ts'
 import type { CaptureView } from '../src/contract/capture-types.ts'
 import type { DeploymentView } from '../src/contract/types.ts'
+import { unmount } from '../src/lib/block-devices.ts'
 import { until } from '../src/lib/until.ts'
 
 const osImage = join(import.meta.dirname, '..', 'build', 'os-image', 'current')
@@ -54,7 +55,7 @@ async function live(file: string): Promise<string> {
     await execa('sh', ['-ec', script], { cwd: root })
     return (await readFile(join(root, 'etc/ssh/ssh_host_ed25519_key.pub'), 'utf8')).split(' ')[1] ?? ''
   } finally {
-    await execa('umount', [root])
+    await unmount(root)
   }
 }
 

@@ -4,6 +4,7 @@ import { mkdtemp, rmdir, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
+import { openLoop, unmount } from '../lib/block-devices.ts'
 import type { Manifest } from '../model/image.ts'
 import type { Log } from './log.ts'
 import type { SpillPlace } from './spill-disk.ts'
@@ -34,9 +35,9 @@ export async function makeAria2Place(work: {
   const place = await mountFolder(ownBytes)
   try {
     const part = ['--offset', String(range.offset), '--sizelimit', String(range.length)]
-    const { stdout: device } = await run('losetup', ['--find', '--show', ...part, disk.path])
+    const { device, detach } = await openLoop(disk.path, part)
     const close = async () => {
-      await run('losetup', ['--detach', device])
+      await detach()
       await place.close()
     }
     log.line(`aria2 keeps the image at ${device}, ${range.length} bytes of ${disk.path} from ${range.offset}`)
@@ -66,7 +67,7 @@ async function mountFolder(sizeBytes: number): Promise<Aria2Place> {
   const close = async () => {
     if (isClosed) return
     isClosed = true
-    await run('umount', [folder])
+    await unmount(folder)
     await rmdir(folder)
   }
   return { folder, close }

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createClient } from '../client/client.ts'
 import { servicePort } from '../contract/service.ts'
 import type { Work } from '../contract/work-types.ts'
+import { openLoop, unmount } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
 import { Secret } from '../lib/secret.ts'
 import { frameSizeBytes } from '../model/image.ts'
@@ -40,10 +41,11 @@ beforeEach(async () => {
   const small = join(folder, 'small')
   await execa('mkdir', [small])
   await execa('mount', ['-t', 'tmpfs', '-o', `size=${(frames / 2) * frameSizeBytes}`, 'hades-agent-test', small])
-  closers.push(() => execa('umount', [small]))
+  closers.push(() => unmount(small))
   await execa('truncate', ['--size', String(diskBytes), join(small, 'disk.raw')])
-  device = (await execa('losetup', ['--find', '--show', join(small, 'disk.raw')])).stdout
-  closers.push(() => execa('losetup', ['--detach', device]))
+  const loop = await openLoop(join(small, 'disk.raw'))
+  device = loop.device
+  closers.push(loop.detach)
   await execa('blockdev', ['--setrw', device])
 })
 afterEach(async () => {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import { fileSystemTypes, type Layout, placesOf } from '../model/layout.ts'
-import { whileMounted } from './mounts.ts'
+import { letGo, whileMounted } from './mounts.ts'
 import type { Place } from './place.ts'
 import { readSignature } from './signature.ts'
 import { runTool } from './tool.ts'
@@ -230,7 +230,7 @@ async function inSystem(root: string, what: string, command: readonly string[], 
     await runTool(what, chroot, { signal, timeoutMs: installTimeoutMs })
   } finally {
     for (const at of mounted.reverse()) {
-      await runTool(`unmount ${at}`, ['umount', at], { signal: AbortSignal.timeout(installTimeoutMs) })
+      await letGo(at)
     }
   }
 }

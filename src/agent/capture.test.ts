@@ -10,6 +10,7 @@ import type { FrameUpload, TakeFrame } from '../contract/capture-types.ts'
 import type { Caller } from '../contract/operation.ts'
 import { servicePort } from '../contract/service.ts'
 import { importImage } from '../image/import.ts'
+import { openLoop } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
 import { Secret } from '../lib/secret.ts'
 import { until } from '../lib/until.ts'
@@ -96,8 +97,8 @@ async function disk(frames: readonly ('data' | 'zero')[]): Promise<{ raw: Buffer
 async function attach(raw: Buffer) {
   const file = join(folder, `disk-${closers.length}`)
   await writeFile(file, raw)
-  const { stdout: path } = await execa('losetup', ['--find', '--show', file])
-  closers.push(() => execa('losetup', ['--detach', path]))
+  const { device: path, detach } = await openLoop(file)
+  closers.push(detach)
   const seen: SeenDisk = { path, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
   return { raw, file, seen }
 }
@@ -308,8 +309,8 @@ test('one partition of a disk with sectors of 4096 bytes is gone on with after a
   await execa('mkdir', [root])
   await writeFile(join(root, 'file'), randomBytes(12 * MiB))
   await writeFile(file, randomBytes(32 * MiB))
-  const { stdout: path } = await execa('losetup', ['--find', '--show', '--sector-size', '4096', file])
-  closers.push(() => execa('losetup', ['--detach', path]))
+  const { device: path, detach } = await openLoop(file, ['--sector-size', '4096'])
+  closers.push(detach)
   const input = 'label: gpt\nstart=256, size=256\nstart=512, size=7168\n'
   await execa('sfdisk', ['--quiet', '--no-reread', path], { input })
   await execa('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', root, '-E', `offset=${2 * MiB}`, path, '28M'])

@@ -4,6 +4,7 @@ import { mkdtemp, rmdir, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
+import { openLoop, unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 
 export type CopyOnWrite = {
@@ -38,14 +39,14 @@ export async function openCopyOnWrite(
     undo.push(() => rmdir(folder))
     const sizeBytes = Math.min(memoryBytesMax, Math.floor(memoryBytes / memoryPart))
     await run('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'hades-writes', folder])
-    undo.push(() => run('umount', [folder]))
+    undo.push(() => unmount(folder))
     const store = join(folder, 'writes')
     await writeFile(store, '')
     await truncate(store, sizeBytes)
-    const loop = await run('losetup', ['--find', '--show', store])
-    undo.push(() => run('losetup', ['--detach', loop]))
+    const loop = await openLoop(store)
+    undo.push(loop.detach)
     await run('modprobe', ['dm-snapshot'])
-    const table = `0 ${Math.floor(disk.sizeBytes / 512)} snapshot ${disk.path} ${loop} N ${chunkSectors}`
+    const table = `0 ${Math.floor(disk.sizeBytes / 512)} snapshot ${disk.path} ${loop.device} N ${chunkSectors}`
     await run('dmsetup', ['create', name, '--noudevsync', '--table', table])
     undo.push(() => run('dmsetup', ['remove', '--noudevsync', '--retry', name]))
     const device = await run('dmsetup', ['info', '--columns', '--noheadings', '--options', 'blkdevname', name])

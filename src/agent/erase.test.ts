@@ -2,6 +2,7 @@ import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { unmount } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
 import type { Failure } from '../model/failure.ts'
 import type { EraseMethod } from '../model/layout.ts'
@@ -74,7 +75,7 @@ test('a disk that cannot discard is zeroed by writing, and is not called erased 
   const plain = join(folder, 'plain')
   await execa('mkdir', [plain])
   await execa('mount', ['-t', 'ramfs', 'hades-agent-test', plain])
-  closers.push(async () => void (await execa('umount', [plain])))
+  closers.push(() => unmount(plain))
   const { disk, backing } = await createDisk(undefined, plain)
   const queue = `/sys/block/${basename(disk.path)}/queue/discard_max_bytes`
   expect((await readFile(queue, 'utf8')).trim()).toBe('0')

@@ -1,11 +1,10 @@
 // Mounts file systems of a setup below a folder as the new system will have them, and takes them away again.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { unmount } from '../lib/block-devices.ts'
+import { Failure } from '../model/failure.ts'
 import type { Place } from './place.ts'
 import { runTool } from './tool.ts'
-
-/** A full cache on a slow disk. */
-const unmountTimeoutMs = 1_800_000
 
 /** The places whose file systems are mounted at or below `top`, in the order to mount them. */
 function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
@@ -21,6 +20,15 @@ function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
   return [top, ...below.sort((a, b) => (mountOf(a)?.length ?? 0) - (mountOf(b)?.length ?? 0))]
 }
 
+/** Unmounts. Throws Failure `disk-error` when it stays in use: what was written may not be on the disk. */
+export async function letGo(at: string): Promise<void> {
+  try {
+    await unmount(at)
+  } catch (cause) {
+    throw new Failure('disk-error', `${at} cannot be unmounted`, { cause })
+  }
+}
+
 export type Mounting = { readonly places: readonly Place[]; readonly top: Place; readonly folder: string }
 
 /**
@@ -31,8 +39,7 @@ export async function whileMounted<T>(mounting: Mounting, work: () => Promise<T>
   const done: string[] = []
   const unmountAll = async () => {
     for (let at = done.at(-1); at !== undefined; at = done.at(-1)) {
-      // Not ended by anybody's signal: it brings what was written to the disk.
-      await runTool(`unmount ${at}`, ['umount', at], { signal: AbortSignal.timeout(unmountTimeoutMs) })
+      await letGo(at)
       done.pop()
     }
   }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openLoop } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import { parseSetup } from '../model/setup.ts'
@@ -191,8 +192,8 @@ const faults: readonly Fault[] = [
     'the disk takes no writes',
     async ({ file, seen }) => {
       // A second device over the same file, because a flag set on the first would outlive it.
-      const { stdout: path } = await execa('losetup', ['--find', '--show', '--read-only', file])
-      closers.push(() => execa('losetup', ['--detach', path]))
+      const { device: path, detach } = await openLoop(file, ['--read-only'])
+      closers.push(detach)
       return [{ file, seen: { ...seen, path } }]
     },
     gpt(root),

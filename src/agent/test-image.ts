@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { compressFrame, encodeSeekTable, rawBytesOf } from '../image/frames.ts'
 import { digestOf, encodeManifest } from '../image/manifest.ts'
+import { type LoopDevice, openLoop, unmount } from '../lib/block-devices.ts'
 import { type BlockRun, blockBytes, frameSizeBytes, type Manifest, type ManifestFrame } from '../model/image.ts'
 
 export type TestImage = {
@@ -89,26 +90,21 @@ export async function ownFolder(): Promise<{ folder: string; remove: () => Promi
   const folder = await mkdtemp(join(tmpdir(), 'hades-agent-'))
   await execa('mount', ['-t', 'tmpfs', '-o', 'size=1g', 'hades-agent-test', folder])
   const remove = async () => {
-    await execa('umount', [folder])
+    await unmount(folder)
     await rm(folder, { recursive: true })
   }
   return { folder, remove }
 }
 
 /** A loop block device over a new file of `sizeBytes` full of 0xa5; `detach` gives the device back. */
-export async function attachLoop(
-  path: string,
-  sizeBytes: number,
-  sectorBytes: 512 | 4096,
-): Promise<{ device: string; detach: () => Promise<void> }> {
+export async function attachLoop(path: string, sizeBytes: number, sectorBytes: 512 | 4096): Promise<LoopDevice> {
   const file = await open(path, 'w')
   const rubbish = Buffer.alloc(1024 * 1024, 0xa5)
   for (let at = 0; at < sizeBytes; at += rubbish.length)
     await file.write(rubbish, 0, Math.min(rubbish.length, sizeBytes - at), at)
   await file.close()
-  const options = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes)]
-  const { stdout: device } = await execa('losetup', [...options, path])
+  const loop = await openLoop(path, ['--partscan', '--sector-size', String(sectorBytes)])
   // A device that was made read-only stays so, whatever file it is given next.
-  await execa('blockdev', ['--setrw', device])
-  return { device, detach: async () => void (await execa('losetup', ['--detach', device])) }
+  await execa('blockdev', ['--setrw', loop.device])
+  return loop
 }

@@ -2,6 +2,7 @@ import { mkdir, open, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes, type Manifest } from '../model/image.ts'
 import type { ArrivedFrame, FrameSource } from './frame-source.ts'
@@ -132,7 +133,7 @@ async function createPlace(name: string, mount: string, sizeMiB = 100): Promise<
 async function mountAt(place: Place, at: string): Promise<string> {
   await mkdir(at, { recursive: true })
   await execa('mount', ['-t', 'ext4', place.device.path, at])
-  closers.push(() => execa('umount', [at]))
+  closers.push(() => unmount(at))
   return at
 }
 

@@ -4,6 +4,7 @@ import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ExecaError, execa } from 'execa'
+import { openLoop, unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 
 /** A range of a disk, and what lies there as far as blkid says. */
@@ -94,23 +95,22 @@ export async function whileMounted<T>(
   const type = volume.type ?? ''
   const range = ['--offset', String(volume.offset), '--sizelimit', String(volume.sizeBytes)]
   const access = options.writable ? [] : ['--read-only']
-  const loop = (await must('losetup', ['--find', '--show', ...access, ...range, disk], signal)).trim()
+  const loop = await openLoop(disk, [...access, ...range], signal)
   try {
     const folder = await mkdtemp(join(tmpdir(), 'hades-volume-'))
     try {
       const how = options.writable ? (type === 'xfs' ? 'rw,nouuid' : 'rw') : readOnlyOptions[type]
-      await must('mount', ['-t', type, '-o', `${how},nosuid,nodev,noexec`, loop, folder], signal)
+      await must('mount', ['-t', type, '-o', `${how},nosuid,nodev,noexec`, loop.device, folder], signal)
       try {
         return await work(folder)
       } finally {
-        // Not with the work's own signal: what is mounted must go also when the work was stopped.
-        await must('umount', [folder], AbortSignal.timeout(commandMs))
+        await unmount(folder)
       }
     } finally {
       await rmdir(folder)
     }
   } finally {
-    await must('losetup', ['--detach', loop], AbortSignal.timeout(commandMs))
+    await loop.detach()
   }
 }
 

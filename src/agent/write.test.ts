@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { openLoop, unmount } from '../lib/block-devices.ts'
 import { until } from '../lib/until.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes } from '../model/image.ts'
@@ -137,7 +138,7 @@ test('where the file system knows no direct I/O the image lands by buffered writ
   const ramfs = join(folder, 'ramfs')
   await execa('mkdir', [ramfs])
   await execa('mount', ['-t', 'ramfs', 'ramfs', ramfs])
-  closers.push(async () => void (await execa('umount', [ramfs])))
+  closers.push(() => unmount(ramfs))
   const image = shared
   const path = join(ramfs, 'disk.raw')
   await writeFile(path, Buffer.alloc(image.raw.length, 0xa5))
@@ -290,11 +291,11 @@ test('a disk that cannot take a write is named with offset and errno', async () 
   const small = join(folder, 'small')
   await execa('mkdir', [small])
   await execa('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', small])
-  closers.push(async () => void (await execa('umount', [small])))
+  closers.push(() => unmount(small))
   const backing = join(small, 'disk.raw')
   await execa('truncate', ['--size', '28M', backing])
-  const { stdout: device } = await execa('losetup', ['--find', '--show', backing])
-  closers.push(async () => void (await execa('losetup', ['--detach', device])))
+  const { device, detach } = await openLoop(backing)
+  closers.push(detach)
   const image = shared
   const failure = await failureOf(bring(image, await serve(image), device))
   expect(failure.code).toBe('disk-error')
@@ -387,7 +388,7 @@ test('a disk that is mounted cannot be opened', async () => {
   const mounted = join(folder, 'mounted')
   await execa('mkdir', [mounted])
   await execa('mount', [loop.device, mounted])
-  closers.push(async () => void (await execa('umount', [mounted])))
+  closers.push(() => unmount(mounted))
   const failure = await failureOf(openDisk(loop.device, 512))
   expect(failure.code).toBe('disk-error')
   expect(failure.cause).toMatchObject({ code: 'EBUSY' })

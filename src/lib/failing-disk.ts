@@ -2,6 +2,7 @@
 // another file (FUSE), and a loop device lies over that.
 import { stat, writeFile } from 'node:fs/promises'
 import { execa } from 'execa'
+import { openLoop } from './block-devices.ts'
 import { until } from './until.ts'
 
 /** One sector that always fails. */
@@ -48,10 +49,10 @@ export async function attachFailing(file: string, faults: readonly Fault[]): Pro
       until('the disk to be there', async () => (await stat(place)).size === size, { timeoutMs: 10_000 }),
       ended,
     ])
-    const { stdout: device } = await execa('losetup', ['--find', '--show', place])
+    const { device, detach: detachLoop } = await openLoop(place)
     await execa('blockdev', ['--setrw', device])
     const detach = async () => {
-      await execa('losetup', ['--detach', device])
+      await detachLoop()
       await end()
     }
     return { device, vanish: () => void daemon.kill('SIGKILL'), detach }

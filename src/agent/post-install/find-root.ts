@@ -4,8 +4,9 @@ import { mkdir, mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../../model/failure.ts'
+import { letGo } from '../mounts.ts'
 import { nameOf, type SeenFileSystem } from './file-systems.ts'
-import { linuxFileSystems, mount, unmount } from './mount.ts'
+import { linuxFileSystems, mount } from './mount.ts'
 import { TargetRoot } from './target-root.ts'
 
 export type FoundRoot = {
@@ -98,7 +99,7 @@ export async function withMounted<T>(
     try {
       return await work(at)
     } finally {
-      await unmount(at)
+      await letGo(at)
     }
   } finally {
     await removeMountFolder(at)

@@ -4,9 +4,10 @@ import { mkdir, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, posix } from 'node:path'
 import { Failure } from '../../model/failure.ts'
+import { letGo } from '../mounts.ts'
 import type { SeenFileSystem } from './file-systems.ts'
 import { type FoundRoot, removeMountFolder } from './find-root.ts'
-import { linuxFileSystems, mount, unmount } from './mount.ts'
+import { linuxFileSystems, mount } from './mount.ts'
 import { TargetRoot } from './target-root.ts'
 
 export type Target = {
@@ -34,7 +35,7 @@ export async function openTarget(
   const mounted: string[] = []
   const close = async () => {
     for (let path = mounted.at(-1); path !== undefined; path = mounted.at(-1)) {
-      await unmount(path)
+      await letGo(path)
       mounted.pop()
     }
     await removeMountFolder(at)

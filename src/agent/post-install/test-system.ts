@@ -3,6 +3,7 @@
 import { copyFile, mkdir, mkdtemp, rmdir, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { execa } from 'execa'
+import { openLoop, unmount } from '../../lib/block-devices.ts'
 import type { Place } from '../place.ts'
 
 const MiB = 1024 ** 2
@@ -40,8 +41,7 @@ export async function createDisk(
   if (table === 'gpt') await execa('sgdisk', ['--move-second-header', path])
   // --partscan makes the kernel forget the partitions of what this device stood for before, and of ours at its end; not
   // every kernel reads a GPT by itself.
-  const { stdout: device } = await execa('losetup', ['--find', '--show', '--partscan', path])
-  const close = async () => void (await execa('losetup', ['--detach', device]))
+  const { device, detach: close } = await openLoop(path, ['--partscan'])
   try {
     await execa('partx', ['--update', '--nr', '1:128', device])
     for (const [index, partition] of partitions.entries()) await fill(`${device}p${numbers[index]}`, partition, folder)
@@ -69,7 +69,7 @@ export async function withMount<T>(device: string, folder: string, work: (at: st
   try {
     return await work(at)
   } finally {
-    await execa('umount', [at])
+    await unmount(at)
     await rmdir(at)
   }
 }
