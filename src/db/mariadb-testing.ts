@@ -51,7 +51,7 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
   const isRoot = userInfo().uid === 0
   if (isRoot) await execa('chown', ['mysql:', folder])
   const asUser = ['--pdeathsig', 'KILL', ...(isRoot ? ['--reuid=mysql', '--regid=mysql', '--clear-groups'] : []), '--']
-  const data = ['--no-defaults', `--datadir=${join(folder, 'data')}`]
+  const data = ['--no-defaults', `--datadir=${folder}/data`, `--tmpdir=${folder}`, `--pid-file=${folder}/pid`]
   let child: ChildProcess | undefined
 
   const execute = (sql: string): Promise<unknown> => administer(socketPath, sql)
@@ -62,12 +62,7 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
     await ended
   }
   const start = async (more: readonly string[] = extra): Promise<void> => {
-    const own = [
-      `--socket=${socketPath}`,
-      `--log-error=${join(folder, 'log.err')}`,
-      `--pid-file=${join(folder, 'pid')}`,
-    ]
-    const args = [...data, ...own, ...frugal, ...more]
+    const args = [...data, `--socket=${socketPath}`, `--log-error=${folder}/log.err`, ...frugal, ...more]
     child = spawn('setpriv', [...asUser, mariadbProgram, ...args], { stdio: 'ignore' })
     const started = child
     const became = await until(

@@ -7,13 +7,13 @@ import {
   type Dialect,
   type Driver,
   MysqlAdapter,
-  MysqlIntrospector,
   MysqlQueryCompiler,
   type QueryResult,
   type TransactionSettings,
 } from 'kysely'
 import type { ResultSetHeader } from 'mysql2/promise'
 import { asFailure, isConflict, isElsewhere, isLost, isRepeat, isUnsent, UnknownOutcome } from './errors.ts'
+import { MariadbIntrospector } from './mariadb-introspector.ts'
 import { MariadbPool, type Session, unreachableMs } from './mariadb-pool.ts'
 import { type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
@@ -34,7 +34,7 @@ export function mariadbDialect(place: MariadbPlace, options: MariadbOptions): Di
   return {
     createAdapter: () => new MysqlAdapter(),
     createDriver: () => new MariadbDriver(place, options),
-    createIntrospector: (db) => new MysqlIntrospector(db),
+    createIntrospector: (db) => new MariadbIntrospector(db, place.database),
     createQueryCompiler: () => new MysqlQueryCompiler(),
   }
 }
