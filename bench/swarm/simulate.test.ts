@@ -42,6 +42,23 @@ test.each([
   }
 })
 
+// Each rack of each generation was one copy more into its rack, and some were fed by a host that fed others already: 50 s more.
+// Where up-links carried less than that, all asked again for what was on its way, and the last host never ended.
+test.each([
+  { rackOversubscription: 1, costMs: 45_000, copiesMax: 1.1 },
+  { rackOversubscription: 8, costMs: 420_000, copiesMax: 1.6 },
+])('72 hosts of five racks that join trees within ten seconds, up-links $rackOversubscription to 1', (fabric) => {
+  const { rackOversubscription, costMs, copiesMax } = fabric
+  const geometry = { totalBytes: 1024 * 32_768, pieceBytes: 32_768 }
+  const shape = { nodes: 72, rackSize: 16, racksPerSite: 5, geometry, rackOversubscription }
+  for (const seed of [1, 2, 3]) {
+    const slow = { linkBytesPerSecond: 0.35e6, originBytesPerSecond: 0.35e6, startSpreadMs: 10_000, seed }
+    const { lastMs, limitMs, originCopies } = simulate({ ...world, ...shape, ...slow })
+    expect(lastMs - limitMs, `seed ${seed}`).toBeLessThan(costMs)
+    expect(originCopies, `seed ${seed}`).toBeLessThan(copiesMax)
+  }
+})
+
 test('600 hosts in racks with oversubscribed up-links and two sites: one copy into each', () => {
   const many = simulate({
     ...world,
@@ -97,7 +114,7 @@ describe.each([16, 72])('%i hosts on busy processors, each standing still for a 
     const { lastMs, limitMs, originCopies } = simulate({ ...long, seed, faults })
     // Some stand still at any moment of the first 36 seconds of 190. All that went hungry behind them asked whoever was ahead,
     // which then sent each piece to twenty of them and fed its successor last: half the rate, until the end.
-    expect(limitMs / lastMs).toBeGreaterThan(0.72)
+    expect(limitMs / lastMs).toBeGreaterThan(0.71)
     expect(originCopies).toBeLessThan(1.15)
   })
 

@@ -56,6 +56,8 @@ export type Outcome = {
 
 const webSeed = 'http://origin/'
 const tickMs = 100
+/** So much of one connection is under way at most: what waits beyond it can still be called back. */
+const flowBytesMax = 256 * 1024
 /** A run that takes longer than so many times the limit has gone wrong. */
 const giveUpFactor = 30
 
@@ -134,7 +136,7 @@ type Sender = {
   stalledUntilMs: number
 }
 
-type Upload = { readonly to: Node; readonly ready: number[]; readonly parked: Set<number> }
+type Upload = { readonly to: Node; readonly ready: number[]; readonly parked: Set<number>; underWayBytes: number }
 
 type Node = Sender & {
   readonly name: string
@@ -417,8 +419,9 @@ class Simulation {
     const uploads = [...sender.uploads.values()]
     for (let step = 0; step < uploads.length; step++) {
       const upload = uploads[(sender.turn + step) % uploads.length]
-      const piece = upload?.ready.shift()
-      if (upload === undefined || piece === undefined) continue
+      if (upload === undefined || upload.underWayBytes >= flowBytesMax) continue
+      const piece = upload.ready.shift()
+      if (piece === undefined) continue
       sender.turn = (sender.turn + step + 1) % uploads.length
       sender.isSending = true
       const left = sender.up.carry(pieceLength(this.#world.geometry, piece), this.#agenda.now)
@@ -426,12 +429,13 @@ class Simulation {
         sender.isSending = false
         this.#send(sender)
       })
-      this.#travel(sender, upload.to, piece, left)
+      this.#travel(sender, upload, piece, left)
       return
     }
   }
 
-  #travel(from: Sender, to: Node, piece: number, left: { from: number; until: number }): void {
+  #travel(from: Sender, upload: Upload, piece: number, left: { from: number; until: number }): void {
+    const { to } = upload
     const bytes = pieceLength(this.#world.geometry, piece)
     const path: Link[] = []
     if (from.rack !== to.rack && from.rack !== undefined) path.push(this.#rackLinks[from.rack]?.up ?? never())
@@ -447,7 +451,13 @@ class Simulation {
       at = carried.from
       last = Math.max(last, carried.until)
     }
-    this.#agenda.add(last + this.#latency(from, to), () => this.#arrive(from.id, to, piece, bytes))
+    upload.underWayBytes += bytes
+    this.#agenda.add(last + this.#latency(from, to), () => {
+      const wasFull = upload.underWayBytes >= flowBytesMax
+      upload.underWayBytes -= bytes
+      if (wasFull) this.#send(from)
+      this.#arrive(from.id, to, piece, bytes)
+    })
   }
 
   #arrive(source: string, node: Node, piece: number, bytes: number): void {
@@ -480,7 +490,7 @@ class Simulation {
 }
 
 function uploadTo(sender: Sender, node: Node): Upload {
-  const upload = sender.uploads.get(node) ?? { to: node, ready: [], parked: new Set() }
+  const upload = sender.uploads.get(node) ?? { to: node, ready: [], parked: new Set(), underWayBytes: 0 }
   sender.uploads.set(node, upload)
   return upload
 }

@@ -26,6 +26,10 @@ export const limits = {
    * between ask there as well. Many piece times and round trips on any link worth the name.
    */
   patienceMs: 700,
+  /** So much of what comes was here before: then patience doubles, up to so many times; each second it loses a little. */
+  againPart: 0.1,
+  patienceTimesMax: 32,
+  patienceKept: 0.98,
   /** A new predecessor that lacks what we lack is not to blame for so long: it may be behind us, or have one that is. */
   settleMs: 5000,
   /** Nothing came and nobody has it: the web seed, each host so much later than the one before it. */

@@ -58,6 +58,10 @@ export class Schedule {
   #pace = 0
   /** The greater one of the last two before nothing came: one of them may have ended half-way. */
   #paceSeen = 0
+  /** Pieces that came once more since the pace was last compared: whoever was sending them had been given up too soon. */
+  #again = 0
+  /** How many times the usual patience we have. */
+  #patience = 1
   readonly #complaints = new Set<string>()
   /** Whom the route names. */
   #named = new Set<string>()
@@ -209,7 +213,11 @@ export class Schedule {
       if (source.windowPieces < this.#windowMax(source)) source.windowPieces += 1
     }
     const status = this.#status[piece]
-    if (status === undefined || status >= arrived) return false
+    if (status === undefined) return false
+    if (status >= arrived) {
+      this.#again += 1
+      return false
+    }
     this.#status[piece] = arrived
     this.#here += 1
     const stripe = this.#stripeOf(piece)
@@ -435,9 +443,10 @@ export class Schedule {
     }
     for (const source of this.#sources.values()) {
       if (source.asked.size === 0 || chosen.has(source)) continue
+      const strayMs = limits.straysMs * this.#patience
       for (const [piece, at] of source.asked) {
         // What it does not have yet it may never get: those who wait for the next piece in order must not wait for that.
-        const ageMs = source.kind === 'web-seed' ? 0 : hasPiece(source, piece) ? limits.straysMs : limits.judgeEveryMs
+        const ageMs = source.kind === 'web-seed' ? 0 : hasPiece(source, piece) ? strayMs : limits.judgeEveryMs
         if (now - at >= ageMs) this.#cancel(source, piece)
       }
     }
@@ -465,7 +474,7 @@ export class Schedule {
   #isComing({ fetcher, gapMs, line }: Stripe, oldest: number, now: number): boolean {
     const source = this.#sources.get(fetcher?.source ?? '')
     if (fetcher === undefined || source === undefined || fetcher.piece >= oldest) return false
-    if (now - fetcher.since > limits.patienceMs + 2 * Math.min(gapMs, limits.gapMsMax)) return false
+    if (now - fetcher.since > this.#patienceMs + 2 * Math.min(gapMs, this.#gapMsMax)) return false
     const above = line.slice(line.indexOf(source.id) + 1)
     const most = Math.max(0, ...above.map((id) => this.#sources.get(id)?.gained ?? 0))
     return source.countThen === 0 || source.gained >= limits.returnPart * most
@@ -484,16 +493,16 @@ export class Schedule {
         return
       }
       const waitedMs = starvedMs(stripe, now)
-      if (waitedMs > limits.patienceMs && !this.#isComing(stripe, oldest, now)) {
+      if (waitedMs > this.#patienceMs && !this.#isComing(stripe, oldest, now)) {
         const next = this.#nextLevel(stripe, oldest)
         const isWeb = next === stripe.line.length
         // Nobody before us has it yet, and they get on: we are ahead of them, as who comes back to a line may be.
         if (isWeb && this.#isMoving(stripe)) return
         const steps = Math.min(stripe.depth, limits.webPatienceStepsMax)
         const patienceMs = isWeb
-          ? limits.webPatienceMs * Math.max(1, steps) + this.#jitterMs
-          : limits.patienceMs * (next - stripe.level)
-        const usualMs = Math.max(2 * Math.min(stripe.gapMs, limits.gapMsMax), this.#deliveryMs(source))
+          ? limits.webPatienceMs * this.#patience * Math.max(1, steps) + this.#jitterMs
+          : this.#patienceMs * (next - stripe.level)
+        const usualMs = Math.max(2 * Math.min(stripe.gapMs, this.#gapMsMax), this.#deliveryMs(source))
         if (waitedMs > patienceMs + usualMs) {
           const isBehind = !hasPiece(source, oldest)
           if (!isBehind || now - stripe.routedAt > limits.settleMs) this.#complain(id)
@@ -514,7 +523,15 @@ export class Schedule {
     const source = this.#primaryOf(stripe)
     const isOurs = source === undefined || hasPiece(source, oldest)
     const steps = isOurs ? 1 : 1 + Math.min(stripe.depth, limits.webPatienceStepsMax)
-    return starvedMs(stripe, now) > limits.patienceMs * steps && !this.#isComing(stripe, oldest, now)
+    return starvedMs(stripe, now) > this.#patienceMs * steps && !this.#isComing(stripe, oldest, now)
+  }
+
+  get #patienceMs(): number {
+    return limits.patienceMs * this.#patience
+  }
+
+  get #gapMsMax(): number {
+    return limits.gapMsMax * this.#patience
   }
 
   #isMoving({ line }: Stripe): boolean {
@@ -524,7 +541,7 @@ export class Schedule {
   /** How long what is outstanding there takes at the pace at which we got on last: longer than patience for whose own link is slow. */
   #deliveryMs(source: Source): number {
     if (this.#paceSeen === 0) return 0
-    return Math.min(2 * limits.gapMsMax, (source.asked.size * this.#paceMs) / this.#paceSeen)
+    return Math.min(2 * this.#gapMsMax, (source.asked.size * this.#paceMs) / this.#paceSeen)
   }
 
   /** The next source down the line: one that has the piece, if one is named. The line's length means the web seed. */
@@ -577,6 +594,7 @@ export class Schedule {
     if (this.#pace > 0) this.#paceSeen = Math.max(before, this.#pace)
     this.#hereThen = this.#here
     this.#paceAt = now
+    this.#learnPatience()
     let most = this.#paceBest
     for (const source of this.#sources.values()) {
       // What one that is new to us held already, nobody saw it gain.
@@ -588,6 +606,19 @@ export class Schedule {
     for (const stripe of this.#stripes) this.#noteEdge(stripe)
     if (most >= limits.pacePiecesMin) for (const stripe of this.#stripes) this.#tryNext(stripe, now)
     else if (this.#pace > 0) this.#paceMs = Math.min(this.#paceMs * 2, limits.paceMsMax)
+  }
+
+  /**
+   * What comes twice was on its way when another was asked for it. Where a link is shared by more than it can carry, everything
+   * is late, and whoever asks again makes it later for all: each time twice as much patience, which wears off slowly, as TCP
+   * does with a timer that has fired in vain (RFC 6298 5.5, RFC 5682).
+   */
+  #learnPatience(): void {
+    const isHasty = this.#again > limits.againPart * this.#pace
+    this.#patience = isHasty
+      ? Math.min(this.#patience * 2, limits.patienceTimesMax)
+      : Math.max(1, this.#patience * limits.patienceKept)
+    this.#again = 0
   }
 
   /**

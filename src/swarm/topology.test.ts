@@ -154,6 +154,25 @@ test('who joins late stands behind all who were there, whatever its order', () =
   expect(plan.get('n1')?.sources[0]?.[0]?.port).toBe(6884)
 })
 
+test.each([1, 2, 3, 4, 5, 6])(
+  'hosts of five racks that come in any order, in two generations, never have one pass on more than a copy (order %i)',
+  (seed) => {
+    // Any fixed mixture will do.
+    const mixed = (index: number) => (index * 7919 * seed + 13 * seed) % 71
+    const all = members(72, { rackSize: 16, siteRacks: 5 }).map((member, index) => ({
+      ...member,
+      order: mixed(index),
+      generation: mixed(index) < 30 ? 0 : 1,
+    }))
+    const plan = planRoutes(all, { pieces: 1024 })
+    const given = new Map<number, number>()
+    for (const stripe of [0, 1])
+      for (const port of parents(plan, stripe)) given.set(port, (given.get(port) ?? 0) + 1 / 2)
+    given.delete(0)
+    expect(Math.max(...given.values())).toBeLessThanOrEqual(1)
+  },
+)
+
 test('stragglers and who is leaving take from the end of the line and pass nothing on', () => {
   const all = members(6).map((member) => ({
     ...member,

@@ -92,11 +92,11 @@ export function planRoutes(
   const nodes: Node[] = []
   for (const generation of groupBy(fit, (member) => `${member.isPartial} ${member.generation}`)) {
     let gates: readonly Node[] = []
-    for (const site of groupBy(generation, (member) => member.site ?? '')) {
-      const racks = makeRacks(site, stripes)
-      gates = growSite(racks, stripes, nodes, gates)
+    const sites = groupBy(generation, (member) => member.site ?? '')
+    for (const site of sites) {
+      const isLastSite = site === sites.at(-1)
+      gates = growSite(makeRacks(site, stripes), { stripes, nodes, gates, isLastSite })
     }
-    for (const gate of gates) gate.free += 1
   }
   const ends = endsOf(nodes)
   for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, ends))
@@ -123,6 +123,7 @@ function makeRacks(site: readonly Member[], stripes: number): Rack[] {
     const own = dealStripes(
       rack.map(({ seat }) => seat),
       stripes,
+      dealt[index],
     )
     const made: Rack = { stripe: dealt[index] ?? 0, places: [...(seatOfRack(rack)?.places ?? [])], nodes: [] }
     made.nodes.push(...rack.map((member, at) => makeNode(member, stripes, own[at] ?? 0, made)))
@@ -130,28 +131,32 @@ function makeRacks(site: readonly Member[], stripes: number): Rack[] {
   })
 }
 
-/** Which stripe each passes on: as many the one as the other, each what it did before as far as that leaves it so. */
-function dealStripes(before: readonly (Place | undefined)[], stripes: number): number[] {
+/**
+ * Which stripe each passes on: as many the one as the other, and `favoured` one more where they are odd; each what it did
+ * before as far as that leaves it so.
+ */
+function dealStripes(before: readonly (Place | undefined)[], stripes: number, favoured = 0): number[] {
   const counts = Array.from({ length: stripes }, () => 0)
   const count = (stripe: number, by: number) => {
     counts[stripe] = (counts[stripe] ?? 0) + by
   }
   const dealt = before.map((place) => (place?.places.length === stripes ? place.stripe : undefined))
   for (const stripe of dealt) if (stripe !== undefined) count(stripe, 1)
-  const fewest = () => counts.indexOf(Math.min(...counts))
+  const fewest = () => (counts[favoured] === Math.min(...counts) ? favoured : counts.indexOf(Math.min(...counts)))
   const whole = dealt.map((stripe) => {
     if (stripe !== undefined) return stripe
     const given = fewest()
     count(given, 1)
     return given
   })
-  while (Math.max(...counts) - Math.min(...counts) > 1) {
-    const most = counts.indexOf(Math.max(...counts))
-    const given = fewest()
+  const move = (most: number, given: number) => {
     whole[whole.lastIndexOf(most)] = given
     count(most, -1)
     count(given, 1)
   }
+  const most = () => counts.indexOf(Math.max(...counts))
+  while (Math.max(...counts) - Math.min(...counts) > 1) move(most(), fewest())
+  if (counts[favoured] !== Math.max(...counts)) move(most(), favoured)
   return whole
 }
 
@@ -191,7 +196,15 @@ function makeNode(member: Member, stripes: number, stripe: number, rack?: Rack):
  * are the first that the stripe comes to: from the last ones, where up-links are left over, every site would be a whole
  * tree further from the web seed.
  */
-function growSite(racks: readonly Rack[], stripes: number, nodes: Node[], gates: readonly Node[]): Node[] {
+function growSite(
+  racks: readonly Rack[],
+  {
+    stripes,
+    nodes,
+    gates,
+    isLastSite,
+  }: { stripes: number; nodes: Node[]; gates: readonly Node[]; isLastSite: boolean },
+): Node[] {
   const earlier = [...nodes]
   const ownGates: Node[] = []
   const site = racks.flatMap((rack) => rack.nodes)
@@ -212,7 +225,7 @@ function growSite(racks: readonly Rack[], stripes: number, nodes: Node[], gates:
       const isAlone = racks.length === 1
       const exitsMax = stripes > 1 && (isAlone || rack.stripe === stripe) ? (isAlone ? 1 : 2) : 0
       exits.push(...growRack(line, stripe, exitsMax))
-      const ownGate = stripes > 1 && isEntry ? exits.shift() : undefined
+      const ownGate = stripes > 1 && isEntry && !isLastSite ? exits.shift() : undefined
       if (ownGate !== undefined) {
         ownGate.free -= 1
         ownGates.push(ownGate)
