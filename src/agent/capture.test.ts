@@ -14,7 +14,7 @@ import { openLoop } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
 import { Secret } from '../lib/secret.ts'
 import { until } from '../lib/until.ts'
-import { frameSizeBytes } from '../model/image.ts'
+import { frameSizeBytes, type ImageKind } from '../model/image.ts'
 import { captureIntake } from '../operations/capture-intake.ts'
 import { controlHandlers } from '../operations/control.ts'
 import { serviceHandlers } from '../operations/service.ts'
@@ -148,11 +148,11 @@ async function killedAttempt(deployment: number, seen: SeenDisk): Promise<void> 
 
 const view = async (deployment: number) => (await control.getCapture({ deployment }, admin)).capture
 
-/** The digest that importing these bytes gives. */
-async function digestOf(raw: Buffer): Promise<string> {
+/** The digest that importing these bytes as a disk or a partition gives. */
+async function digestOf(raw: Buffer, kind: ImageKind = 'disk'): Promise<string> {
   const source = join(folder, 'expected.raw')
   await writeFile(source, raw)
-  return (await importImage({ source, folder: world.library.folder })).digest
+  return (await importImage({ source, kind, folder: world.library.folder })).digest
 }
 
 const finished: Outcome = { kind: 'finished', action: 'reboot' }
@@ -321,7 +321,7 @@ test('one partition of a disk with sectors of 4096 bytes is gone on with after a
   expect(await attempt(deployment, [seen], 'two')).toEqual(finished)
   expect(Math.min(...taken)).toBe(had)
   const { digest, report } = await view(deployment)
-  expect(digest).toBe(await digestOf((await readFile(file)).subarray(2 * MiB, 30 * MiB)))
+  expect(digest).toBe(await digestOf((await readFile(file)).subarray(2 * MiB, 30 * MiB), 'partition'))
   expect(report?.bytesFree).toBeGreaterThan(8 * MiB)
 }, 120_000)
 
@@ -383,6 +383,9 @@ test('one partition is captured alone', async () => {
   const deployment = await start({ partition: 2 })
   expect(await attempt(deployment, [seen])).toEqual(finished)
   const { image } = await control.getImage({ reference: 'golden:1' }, admin)
-  expect(image).toMatchObject({ sizeBytes: 18 * MiB, digest: await digestOf(raw.subarray(2 * MiB, 20 * MiB)) })
+  expect(image).toMatchObject({
+    sizeBytes: 18 * MiB,
+    digest: await digestOf(raw.subarray(2 * MiB, 20 * MiB), 'partition'),
+  })
   expect(image.hygiene?.systems).toEqual([{ place: 'partition 2', filesystem: 'ext4', name: 'Test Linux 1' }])
 })

@@ -38,6 +38,8 @@ export type ImportOptions = {
   readonly source: ImageSource
   /** What it is taken for; by its content unless given. */
   readonly kind?: ImageKind | undefined
+  /** What it is packed in holds the bytes of a disk and no other form of image; looked at unless given. */
+  readonly isRaw?: boolean | undefined
   /** Device nodes may be in a tar archive. */
   readonly allowsDevices?: boolean | undefined
   /** What image.zst may have, by the library's quota. */
@@ -126,7 +128,7 @@ async function writeImage(
   options: ImportOptions,
   signal: AbortSignal,
 ): Promise<Omit<ImportedImage, 'digest'>> {
-  const { source, kind, allowsDevices = false } = options
+  const { source, kind, isRaw = false, allowsDevices = false } = options
   let readBytes = 0
   let lastReport = 0
   const writer = new ImageWriter(await LibraryFile.create(join(folder, 'image.zst'), options.bytesMax))
@@ -141,7 +143,7 @@ async function writeImage(
     report(undefined)
   }
   try {
-    const image = await openImage({ source, folder, kind, allowsDevices, signal, onRead })
+    const image = await openImage({ source, folder, kind, isRaw, allowsDevices, signal, onRead })
     try {
       const { content, table, tar } = image
       const isDisk = image.kind !== 'tar'

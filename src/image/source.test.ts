@@ -233,3 +233,19 @@ test('a folder and its tar archive are images of kind tar, and what GNU tar unpa
     'partition',
   )
 })
+
+test('what the operator says that an image is counts, and a folder of files is no disk', async () => {
+  const folder = testFolder()
+  const root = join(folder, 'root')
+  mkdirSync(root)
+  const archive = run('tar', ['-c', '-C', root, '.'])
+  for (const kind of ['disk', 'partition'] as const) {
+    expect((await imported(stream(archive), { kind })).manifest.kind).toBe(kind)
+    const { code, at, message } = await refusal(root, { kind })
+    expect([code, at]).toEqual(['bad-input', 'kind'])
+    expect(message).toBe(
+      `${root} is a folder of files, which gives an image of kind \`tar\` and none of kind \`${kind}\``,
+    )
+  }
+  expect((await imported(root, { kind: 'tar' })).manifest.kind).toBe('tar')
+})

@@ -25,6 +25,8 @@ export type OpenOptions = {
   readonly folder: string
   /** What it is taken for, whatever it looks like. */
   readonly kind: ImageKind | undefined
+  /** Its bytes, once unpacked, are those of the disk: what looks like an image of another form is what the disk holds. */
+  readonly isRaw: boolean
   readonly allowsDevices: boolean
   readonly signal: AbortSignal
   /** Bytes taken so far of a source that is read front to back before anything else. */
@@ -105,6 +107,10 @@ async function openContent(options: OpenOptions): Promise<Content> {
     () => false,
   )
   if (isFolder && (await isClonezilla(source))) return await openClonezilla(source, { folder, signal })
+  if (isFolder && options.kind !== undefined && options.kind !== 'tar') {
+    const words = `${source} is a folder of files, which gives an image of kind \`tar\` and none of kind \`${options.kind}\``
+    throw new Failure('bad-input', words, { at: 'kind' })
+  }
   if (isFolder)
     return await spool(counted(tarOf(source, signal), options.onRead, signal), join(folder, 'spool'), diskBytesMax)
   const { handle, sizeBytes } = await openSource(source)
@@ -146,8 +152,9 @@ async function openStream(source: AsyncIterable<Buffer>, options: OpenOptions): 
 }
 
 /** A file that is not packed, or no longer: as it is, or by way of qemu. */
-async function openPlain(path: string, file: Content, { folder, signal }: OpenOptions): Promise<Content> {
+async function openPlain(path: string, file: Content, { folder, isRaw, signal }: OpenOptions): Promise<Content> {
   if (file.sizeBytes === 0) throw broken('is empty')
+  if (isRaw) return file
   const head = await file.read(0, Math.min(512, file.sizeBytes))
   for (const [what, remedy, at, magic] of known) {
     if (head.subarray(at, at + magic.length).equals(magic)) throw broken(`is ${what}, which cannot be read: ${remedy}`)

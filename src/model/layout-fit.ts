@@ -46,7 +46,7 @@ function kindProblem(layout: Layout, place: string, content: Content, image: Kno
   if (isTar) return 'is a tar: put it inside a `filesystem`, which it is unpacked into'
   const isWholeDisk = layout.disks.some(({ name }) => name === place)
   return image.kind === 'disk' && !isWholeDisk
-    ? 'is one of a whole disk, with a partition table of its own: give it a disk, or take an image of a partition'
+    ? 'is one of a whole disk: give it a disk, or take an image of a partition'
     : undefined
 }
 

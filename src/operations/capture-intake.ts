@@ -205,8 +205,9 @@ async function publish(
     const imported = await importImage({
       source: capturedDiskPath(library, deployment),
       folder: library.folder,
-      // What a whole disk is, its content says, as of any file.
-      kind: capture.partition_number === null ? undefined : 'partition',
+      // What came is what was read of a disk, though it may hold the like of an archive or of an image.
+      kind: capture.partition_number === null ? 'disk' : 'partition',
+      isRaw: true,
       bytesMax: await roomIn(library),
       onProgress: ({ diskBytes }) => {
         progress.doneBytes = diskBytes

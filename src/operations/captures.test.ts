@@ -7,7 +7,8 @@ import type { Caller } from '../contract/operation.ts'
 import { capturedDisks, removeCaptured } from '../image/captured-disk.ts'
 import { compressFrame } from '../image/frames.ts'
 import { importImage } from '../image/import.ts'
-import { putGpt } from '../image/testing.ts'
+import { imagePaths } from '../image/library.ts'
+import { MiB, putGpt, run } from '../image/testing.ts'
 import { until } from '../lib/until.ts'
 import { emptyChain, lengthenChain } from '../model/capture.ts'
 import { frameSizeBytes } from '../model/image.ts'
@@ -55,7 +56,7 @@ afterEach(async () => {
 })
 
 /** A capture whose agent has registered. */
-async function begun(order: { host?: string; image?: string; storedBytesMax?: number } = {}) {
+async function begun(order: { host?: string; image?: string; partition?: number; storedBytesMax?: number } = {}) {
   const { host = 'n1', image = 'golden:1', ...more } = order
   const { capture } = await control.startCapture({ host, image, ...more }, admin)
   const deployment = capture.deployment.id
@@ -90,7 +91,7 @@ const raw = Buffer.concat([
   Buffer.from(createHash('sha512').update('x').digest('hex').repeat(4)),
 ])
 
-test('frames in order become an image with the digest that importing the disk gives', async () => {
+test('frames in order become an image with the digest that importing the bytes as a disk gives', async () => {
   const { deployment, instructions, begin, put, zeros, complete, view } = await begun()
   expect(instructions).toMatchObject({
     action: 'capture',
@@ -107,7 +108,7 @@ test('frames in order become an image with the digest that importing the disk gi
   const { image } = await control.getImage({ reference: 'golden:1' }, admin)
   const path = join(world.library.folder, 'raw')
   await writeFile(path, raw)
-  const imported = await importImage({ source: path, folder: world.library.folder })
+  const imported = await importImage({ source: path, kind: 'disk', folder: world.library.folder })
   expect(image).toMatchObject({ digest: imported.digest, sizeBytes: raw.length, hygiene })
   expect(await view()).toMatchObject({ digest: imported.digest, frames: 4, report, deployment: { state: 'rebooting' } })
   expect((await control.listBoot({ nodeset: 'n1' }, admin)).records[0]?.target).toBe('local')
@@ -115,6 +116,34 @@ test('frames in order become an image with the digest that importing the disk gi
   const kinds = (await control.listEvents({ deployment }, admin)).events.map(({ kind }) => kind)
   expect(kinds).toEqual(['capture-started', 'registered', 'image-published'])
 })
+
+test.each([
+  ['an archive', { args: ['-c', '--format=ustar', 'package.json'], program: 'tar' }, 0],
+  ['a qcow2 image', Buffer.from('QFI\xfb\0\0\0\x03', 'latin1'), 0],
+  ['a packed file', Buffer.from('1f8b0800', 'hex'), 0],
+  ['a fixed VHD', Buffer.from('conectix\0\0\0\x02', 'latin1'), 2 * MiB - 512],
+] as const)(
+  'a disk that looks like %s is an image of a disk, and a partition one of a partition',
+  async (_, magic, at) => {
+    const bytes = 'program' in magic ? run(magic.program, magic.args).subarray(0, 512) : magic
+    const disk = randomBytes(2 * MiB)
+    bytes.copy(disk, at)
+    for (const [kind, order] of [
+      ['disk', { host: 'n1', image: 'whole:1' }],
+      ['partition', { host: 'n2', image: 'part:1', partition: 3 }],
+    ] as const) {
+      const { begin, put, complete, view } = await begun(order)
+      await begin(disk.length)
+      await put(0, disk)
+      await complete()
+      await until('the end', async () => (await view()).deployment.state !== 'deploying', soon)
+      const { image } = await control.getImage({ reference: order.image }, admin)
+      expect(image.kind).toBe(kind)
+      const { image: path } = imagePaths(world.library, image.digest)
+      expect(run('zstd', ['-dc', path]).equals(disk)).toBe(true)
+    }
+  },
+)
 
 test('a frame that comes twice, too early, damaged, or with another hash is refused and changes nothing', async () => {
   const { begin, put, zeros, view } = await begun()
