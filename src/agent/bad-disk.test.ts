@@ -120,7 +120,7 @@ test('a disk that vanishes in the middle ends the deployment with its name, and 
   const disk = await attachFailing(file, [])
   closers.push(disk.detach)
   const { outcome, service } = await deploy(disk.device, ({ path, start }) => {
-    if (path === '/image.zst' && start > image.imageZst.length / 4) disk.vanish()
+    if (path === '/image.zst' && start > image.imageZst.length / 4) void disk.vanish()
     return undefined
   })
   expect(outcome).toMatchObject({ kind: 'stays' })

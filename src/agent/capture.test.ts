@@ -288,6 +288,57 @@ test('what cannot be read fails the capture where it is used, and not where it i
   expect((await view(deployment)).digest).toBe(await digestOf(raw))
 }, 120_000)
 
+/** A disk of these bytes, and what takes it away. */
+async function vanishingDisk(raw: Buffer): Promise<{ seen: SeenDisk; vanish: () => Promise<void> }> {
+  const file = join(folder, `vanishing-${closers.length}`)
+  await writeFile(file, raw)
+  const { device, detach, vanish } = await attachFailing(file, [])
+  closers.push(detach)
+  const seen = { path: device, sizeBytes: raw.length, sectorBytes: 512, rotational: false, serial: 'S1' }
+  return { seen, vanish }
+}
+
+test('a disk that vanishes in the middle ends its capture by name and offset, no image of it is there, and the next one is', async () => {
+  const raw = randomBytes(16 * frameSizeBytes)
+  const { seen: vanishing, vanish } = await vanishingDisk(raw)
+  before = async ({ frame }) => {
+    if (frame === 1) await vanish()
+  }
+  const deployment = await start()
+  expect(await attempt(deployment, [vanishing])).toMatchObject({ ...finished, failed: expect.any(Array) })
+  const { deployment: ended, digest, report, frames } = await view(deployment)
+  expect(ended).toMatchObject({ state: 'failed', failedStep: 'capture', failure: { code: 'disk-error' } })
+  const words = ended.failure?.message.join(': ') ?? ''
+  expect(words).toMatch(new RegExp(`^read \\d+ bytes at offset \\d+ of ${vanishing.path}: EIO`))
+  expect([digest, report]).toEqual([undefined, undefined])
+  expect(frames).toBeLessThan(16)
+  await expect(control.getImage({ reference: 'golden:1' }, admin)).rejects.toMatchObject({ code: 'unknown-image' })
+  expect((await control.listBoot({ nodeset: 'n01' }, admin)).records[0]).toMatchObject({ target: 'local' })
+  // The disk is in its place again.
+  before = () => {}
+  const { seen } = await attach(raw)
+  const again = await start()
+  expect(await attempt(again, [seen])).toEqual(finished)
+  expect((await view(again)).digest).toBe(await digestOf(raw))
+}, 60_000)
+
+test('a disk that vanishes while it is compared with what the service has is told as that', async () => {
+  const raw = randomBytes(8 * frameSizeBytes)
+  const { seen } = await attach(raw)
+  const deployment = await start()
+  await killedAttempt(deployment, seen)
+  const { seen: vanished, vanish } = await vanishingDisk(raw)
+  await vanish()
+  const had = (await view(deployment)).frames
+  expect(await attempt(deployment, [vanished], 'two')).toMatchObject({ ...finished, failed: expect.any(Array) })
+  const { deployment: ended, frames } = await view(deployment)
+  expect(ended).toMatchObject({ state: 'failed', failedStep: 'capture', failure: { code: 'disk-error' } })
+  expect(ended.failure?.message.join(': ')).toMatch(new RegExp(`at offset 0 of ${vanished.path}: EIO`))
+  expect(frames).toBe(had)
+  const events = (await control.listEvents({ deployment }, admin)).events.map(({ kind }) => kind)
+  expect(events).not.toContain('capture-again')
+}, 60_000)
+
 test('of a file system that was not unmounted nothing is left out, and that is told', async () => {
   const file = join(folder, 'linux.raw')
   await linuxDisk()

@@ -10,7 +10,7 @@ import { Failure } from '../model/failure.ts'
 export type CopyOnWrite = {
   /** The view as a block device. */
   readonly path: string
-  /** Throws Failure `internal` when more was written than there was memory for: the view is broken then. */
+  /** Throws Failure `internal` when the view is broken: more was written than there was memory for, or the disk failed. */
   readonly check: () => Promise<void>
   /** Takes the view away with all that was written to it. */
   readonly close: () => Promise<void>
@@ -54,7 +54,9 @@ export async function openCopyOnWrite(
     const check = async (): Promise<void> => {
       const status = await run('dmsetup', ['status', name])
       if (!/Invalid|Overflow/.test(status)) return
-      throw new Failure('internal', `the repair wrote more than the ${sizeBytes} bytes of memory that it may have`)
+      const room = `the repair wrote more than the ${sizeBytes} bytes of memory that it may have`
+      // The kernel tells the one as the other.
+      throw new Failure('internal', `the view of ${disk.path} broke: ${room}, or the disk cannot be read`)
     }
     return { path, check, close }
   } catch (cause) {

@@ -1,10 +1,10 @@
-import { chmod, readFile, writeFile } from 'node:fs/promises'
+import { chmod, readFile, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { unmount } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
-import type { Failure } from '../model/failure.ts'
+import { causeChain, type Failure } from '../model/failure.ts'
 import type { EraseMethod } from '../model/layout.ts'
 import { eraseDisk } from './erase.ts'
 import { parseSecurity } from './erase-ata.ts'
@@ -66,7 +66,8 @@ test.each(['zero', 'discard'] as const)(
     expect(bytes.every((byte) => byte === 0)).toBe(true)
     expect(text).toMatch(/by (zeros|discard): of (\d+) places read, \2 held something before; \2 read as zeros now$/)
     expect(told.map((line) => line.split(':')[0])).toEqual(['erasing', 'erased'])
-    expect(progress.at(-1)).toBe(sizeBytes)
+    // One step of the method has all of it.
+    expect(progress).toEqual([sizeBytes, sizeBytes])
   },
 )
 
@@ -122,6 +123,65 @@ test('a place that takes no zeros fails the erase, named with its offset', async
     message: expect.stringMatching(new RegExp(`at offset \\d+ of ${device}$`)),
   })
 })
+
+/** A disk of zeros that is gone when so many bytes of it are erased: 0 for before the first. */
+async function createVanishing(bytes: number, goneAt: number) {
+  const file = join(folder, 'vanishing.raw')
+  await writeFile(file, '')
+  await truncate(file, bytes)
+  const { device, detach, vanish } = await attachFailing(file, [])
+  closers.push(detach)
+  const disk = { path: device, sizeBytes: bytes, sectorBytes: 512, rotational: false }
+  const told: string[] = []
+  const work = {
+    disk,
+    zeros: createBuffers(1).zeros,
+    tell: async (kind: string) => {
+      told.push(kind)
+      if (goneAt === 0) await vanish()
+    },
+    onProgress: (done: number) => {
+      if (done >= goneAt) void vanish()
+    },
+  }
+  return { disk, told, work }
+}
+
+test.each([
+  ['zero', 16 * 1024 * mebibyte, 256 * mebibyte, /^write \d+ bytes at offset (\d+) of .*: EIO/],
+  ['zero', 256 * mebibyte, 0, /^write \d+ bytes at offset (\d+) of .*: EIO/],
+  [
+    'discard',
+    1024 * 1024 * mebibyte,
+    16 * 1024 * mebibyte,
+    /^discard \d+ bytes at offset (\d+) of .*Input\/output error/s,
+  ],
+] as const)(
+  'a disk that vanishes in the middle of %s of %i bytes ends the erase by its name and offset',
+  async (method, bytes, goneAt, words) => {
+    const { disk, told, work } = await createVanishing(bytes, goneAt)
+    const failure = await eraseDisk({ ...work, method }, signal).catch((error: unknown) => error)
+    expect(failure).toMatchObject({ code: 'disk-error' })
+    const chain = causeChain(failure).join(': ')
+    expect(chain).toContain(disk.path)
+    expect(Number(words.exec(chain)?.[1]), chain).toBeGreaterThanOrEqual(goneAt)
+    expect(told).toEqual(['erasing'])
+  },
+)
+
+test.each(['zero', 'discard'] as const)(
+  'a disk that vanishes and still takes %s is not called erased',
+  async (method) => {
+    await putProgram('blkdiscard', 'exit 0')
+    const { disk, told, work } = await createVanishing(sizeBytes, 0)
+    const failure = await eraseDisk({ ...work, method }, signal).catch((error: unknown) => error)
+    expect(failure).toMatchObject({ code: 'disk-error' })
+    expect(causeChain(failure).join(': ')).toMatch(
+      new RegExp(`(flush|read 4096 bytes at offset 0 of) ${disk.path}: EIO`),
+    )
+    expect(told).toEqual(['erasing'])
+  },
+)
 
 test('secure is refused where the bus has none, with what there is instead, and nothing is written', async () => {
   const { disk, backing } = await createDisk('virtio')

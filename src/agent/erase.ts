@@ -126,8 +126,9 @@ function zeroMeans({ disk, zeros }: Erasing): Means {
       try {
         for (let at = 0; at < disk.sizeBytes; at += zeroStepBytes) {
           signal.throwIfAborted()
-          await opened.zero(at, Math.min(zeroStepBytes, disk.sizeBytes - at), zeros, signal)
-          onProgress(at / disk.sizeBytes)
+          const length = Math.min(zeroStepBytes, disk.sizeBytes - at)
+          await opened.zero(at, length, zeros, signal)
+          onProgress((at + length) / disk.sizeBytes)
         }
         await opened.flush()
       } finally {

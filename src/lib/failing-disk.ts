@@ -10,8 +10,8 @@ export type Fault = { readonly on: 'read' | 'write' | 'write-zeroes'; readonly o
 
 export type FailingDisk = {
   readonly device: string
-  /** From now on whatever is asked of it fails. */
-  readonly vanish: () => void
+  /** Whatever is asked of it fails, once this has resolved. */
+  readonly vanish: () => Promise<void>
   readonly detach: () => Promise<void>
 }
 
@@ -49,13 +49,18 @@ export async function attachFailing(file: string, faults: readonly Fault[]): Pro
       until('the disk to be there', async () => (await stat(place)).size === size, { timeoutMs: 10_000 }),
       ended,
     ])
-    const { device, detach: detachLoop } = await openLoop(place)
+    // Else what was read before could be read again from memory, when the disk is gone.
+    const { device, detach: detachLoop } = await openLoop(place, ['--direct-io=on'])
     await execa('blockdev', ['--setrw', device])
     const detach = async () => {
       await detachLoop()
       await end()
     }
-    return { device, vanish: () => void daemon.kill('SIGKILL'), detach }
+    const vanish = async () => {
+      daemon.kill('SIGKILL')
+      await daemon
+    }
+    return { device, vanish, detach }
   } catch (error) {
     await end()
     throw error
