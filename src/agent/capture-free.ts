@@ -2,7 +2,7 @@
 // And the frames of the disk without it.
 import { open } from 'node:fs/promises'
 import { FileContent, partOf } from '../image/content.ts'
-import type { FreeMap } from '../image/free-map.ts'
+import { type FreeMap, freeMapBytes } from '../image/free-map.ts'
 import { findFreeSpace, type VolumeReport } from '../image/free-space.ts'
 import { diskBytesMax } from '../image/manifest.ts'
 import { partitionTableBytes, readPartitionTable } from '../image/partition-table.ts'
@@ -10,13 +10,16 @@ import { causeChain } from '../model/failure.ts'
 import { type BlockRun, blockBytes, frameSizeBytes } from '../model/image.ts'
 import type { CaptureSource } from './capture-source.ts'
 import type { OpenDisk } from './disk.ts'
+import type { CapturePlan } from './memory-plan.ts'
 
 /**
- * The free blocks of the source, how many bytes they are, and the words that tell the operator of them. No map where the disk cannot be asked: then all is
- * read, and a place that cannot be read is told by its offset. Throws the reason of `signal`.
+ * The free blocks of the source, how many bytes they are, and the words that tell the operator of them. No map where the disk
+ * cannot be asked, or the map has no room in memory: then all is read, and a place that cannot be read is told by its offset.
+ * Throws the reason of `signal`.
  */
 export async function freeOf(
   source: CaptureSource,
+  { hasMap }: Pick<CapturePlan, 'hasMap'>,
   signal: AbortSignal,
 ): Promise<{ map: FreeMap | undefined; freeBytes: number; words: string }> {
   const { path, offset, sizeBytes } = source
@@ -24,6 +27,7 @@ export async function freeOf(
   try {
     // A map has no room for more; the service will refuse such a disk.
     if (sizeBytes > diskBytesMax) throw new Error(`it has ${sizeBytes} bytes, and ${diskBytesMax} can be published`)
+    if (!hasMap) throw new Error(`this machine has no memory for its map of ${megabytes(freeMapBytes(sizeBytes))}`)
     file = new FileContent(await open(path), offset + sizeBytes)
     const content = partOf(file, offset, sizeBytes)
     const table = readPartitionTable(await content.read(0, Math.min(partitionTableBytes, sizeBytes)))

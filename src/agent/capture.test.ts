@@ -40,6 +40,8 @@ let before: (upload: FrameUpload) => Promise<void> | void
 let taken: number[]
 /** Frames that the service is taking at this moment. */
 let underWay: number
+/** What the machine shows; what this one has unless given. */
+let memoryBytes: number | undefined
 let server: PortServer
 let port: number
 
@@ -53,6 +55,7 @@ beforeEach(async () => {
   before = () => {}
   taken = []
   underWay = 0
+  memoryBytes = undefined
   port = 0
   await serve()
   closers.push(() => server.close(0))
@@ -122,7 +125,7 @@ async function attempt(deployment: number, disks: readonly SeenDisk[], nonce = '
       look: async () => {
         const look = await lookAtMachine(never)
         const seen = disks.map(({ notUsable: _notUsable, ...disk }) => disk)
-        return { disks, inventory: { ...look.inventory, disks: seen } }
+        return { disks, inventory: { ...look.inventory, ...(memoryBytes && { memoryBytes }), disks: seen } }
       },
       log: createLog(() => {}),
       peerAddress: { host: '127.0.0.1', port: 0 },
@@ -235,6 +238,23 @@ test('what the file system of the disk calls free is not read, and leaves the im
   expect(report?.bytesFree).toBeGreaterThan(40 * MiB)
   expect((report?.bytesRead ?? 0) + (report?.bytesFree ?? 0)).toBeLessThan(raw.length + 4 * MiB)
   expect(await saidOfFreeSpace(deployment)).toMatch(/^\d+ MB of 67 MB are free .*; ext4: \d+ MB$/)
+})
+
+test('a disk whose map of what is free has no room in memory is read whole, and that is told', async () => {
+  const file = join(folder, 'used.raw')
+  await writeFile(file, randomBytes(64 * MiB))
+  await execa('mkfs.ext4', ['-q', '-F', file])
+  const raw = await readFile(file)
+  const { seen } = await attach(raw)
+  memoryBytes = 64 * MiB
+  const deployment = await start()
+  expect(await attempt(deployment, [seen])).toEqual(finished)
+  const { digest, report } = await view(deployment)
+  expect(digest).toBe(await digestOf(raw))
+  expect(report).toMatchObject({ bytesRead: raw.length, bytesFree: 0 })
+  expect(await saidOfFreeSpace(deployment)).toMatch(
+    /^all is read, for what is free cannot be seen: this machine has no memory for its map of \d+ MB$/,
+  )
 })
 
 test('a place that the disk cannot read fails the capture with that place', async () => {

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Trust } from '../client/trust.ts'
 import type { CaptureReport, CaptureWork } from '../contract/capture-types.ts'
 import type { Finding, Hygiene } from '../contract/types.ts'
+import { freeMapBytes } from '../image/free-map.ts'
 import type { Secret } from '../lib/secret.ts'
 import { describe } from '../model/choose-disk.ts'
 import { causeChain, Failure } from '../model/failure.ts'
@@ -14,7 +15,7 @@ import { type CopyOnWrite, openCopyOnWrite } from './copy-on-write.ts'
 import { lookThrough } from './hygiene.ts'
 import type { Look } from './inventory.ts'
 import type { Log } from './log.ts'
-import { lanesFor } from './memory-plan.ts'
+import { capturePlanFor } from './memory-plan.ts'
 import { type Reporter, type ReportLimits, type ServiceClient, untilAnswered } from './report.ts'
 import { Tree } from './tree.ts'
 import { canHoldLinux, type Volume, volumesOf, whileMounted } from './volumes.ts'
@@ -56,14 +57,15 @@ export async function captureDisk(capturing: Capturing, signal: AbortSignal): Pr
     await view?.check()
     await tellHygiene(reporter, hygiene)
     reporter.begin('capture', source.sizeBytes)
-    const free = await freeOf(source, signal)
+    const plan = capturePlanFor(memoryBytes, freeMapBytes(source.sizeBytes))
+    const free = await freeOf(source, plan, signal)
     await reporter.event('free-space', free.words)
     const upload = {
       ...capturing,
       source,
       free: free.map,
       deployment: work.deployment,
-      lanes: lanesFor(memoryBytes) + 1,
+      lanes: plan.lanes,
       tell: (kind: string, text: string) => reporter.event(kind, text),
       onProgress: (doneBytes: number) => reporter.progress(doneBytes),
     }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { lanesFor, pieceBudgetFor } from './memory-plan.ts'
+import { capturePlanFor, lanesFor, pieceBudgetFor } from './memory-plan.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -14,4 +14,15 @@ test.each([
 ])('a machine of $machine has $lanes lanes and $pieces MiB for pieces', ({ shows, lanes, pieces }) => {
   expect(lanesFor(shows * mebibyte)).toBe(lanes)
   expect(Math.floor(pieceBudgetFor(shows * mebibyte) / mebibyte)).toBe(pieces)
+})
+
+test.each([
+  { shows: 60, map: 1, plan: { lanes: 2, hasMap: false } },
+  { shows: 320, map: 1, plan: { lanes: 3, hasMap: true } },
+  { shows: 320, map: 128, plan: { lanes: 3, hasMap: false } },
+  { shows: 480, map: 32, plan: { lanes: 4, hasMap: true } },
+  { shows: 480, map: 128, plan: { lanes: 2, hasMap: true } },
+  { shows: 970, map: 128, plan: { lanes: 6, hasMap: true } },
+])('a capture with $shows MiB of memory and a map of $map MiB has $plan.lanes lanes, map: $plan.hasMap', (given) => {
+  expect(capturePlanFor(given.shows * mebibyte, given.map * mebibyte)).toEqual(given.plan)
 })

@@ -1,5 +1,5 @@
 // How this machine's memory is shared out: lanes that check, inflate and write, and the compressed pieces that are kept for
-// others. Pure.
+// others; in a capture lanes that read and compress, and the map of what is free. Pure.
 
 const mebibyte = 1024 * 1024
 
@@ -28,4 +28,25 @@ const pieceBytesMin = 64 * mebibyte
 export function pieceBudgetFor(memoryBytes: number): number {
   const left = Math.floor(memoryPart * memoryBytes) - lanesFor(memoryBytes) * bytesPerLane
   return Math.max(pieceBytesMin, left)
+}
+
+/** One reads while the other compresses and sends. */
+const captureLanesMin = 2
+
+export type CapturePlan = {
+  /** Frames read and compressed at once. */
+  readonly lanes: number
+  /** Whether the map of what is free has room beside them. */
+  readonly hasMap: boolean
+}
+
+/**
+ * For a disk whose map of what is free takes `mapBytes`, 128 MiB at most: the lanes make room for it, because what is left out
+ * saves more than they do. The quarter of the memory that a repair may take is of the other part.
+ */
+export function capturePlanFor(memoryBytes: number, mapBytes: number): CapturePlan {
+  const lanes = lanesFor(memoryBytes) + 1
+  const besideMap = Math.floor((memoryPart * memoryBytes - mapBytes) / bytesPerLane)
+  if (besideMap < captureLanesMin) return { lanes, hasMap: false }
+  return { lanes: Math.min(lanes, besideMap), hasMap: true }
 }

@@ -1,5 +1,5 @@
 // Which blocks of a disk may read as anything, because a file system of the disk says that nothing is there. All are kept
-// until somebody says so. One bit a block: the largest disk takes 128 MiB, and no pattern of free space takes more.
+// until somebody says so. One bit a block, whatever the pattern of free space.
 import { type BlockRun, blockBytes, blockRunsMax, frameSizeBytes } from '../model/image.ts'
 
 const blocksPerFrame = frameSizeBytes / blockBytes
@@ -7,13 +7,18 @@ const blocksPerFrame = frameSizeBytes / blockBytes
 /** A shorter gap between two runs is written too, as zeros: a write of its own costs a disk more. */
 const gapBlocksMin = 16
 
+/** Memory that the map of a disk takes: 128 MiB for the largest that can be published. */
+export function freeMapBytes(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / frameSizeBytes) * (blocksPerFrame / 8)
+}
+
 export class FreeMap {
   readonly #sizeBytes: number
   readonly #bits: Uint8Array
 
   constructor(sizeBytes: number) {
     this.#sizeBytes = sizeBytes
-    this.#bits = new Uint8Array(Math.ceil(sizeBytes / frameSizeBytes) * (blocksPerFrame / 8))
+    this.#bits = new Uint8Array(freeMapBytes(sizeBytes))
   }
 
   /** The blocks that lie in these bytes whole may read as anything. */
