@@ -5,25 +5,11 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { execa } from 'execa'
 import { Failure, invariant } from '../model/failure.ts'
 
-// TypeScript declares WebAssembly only beside the types of browsers; this is the part that is used here.
-declare const WebAssembly: {
-  readonly Memory: new (pages: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer }
-}
-
 /** Without O_DIRECT this much may wait in the page cache: a larger backlog stalls the last sync for minutes. */
 const dirtyBytesMax = 64 * 1024 * 1024
 
 /** A range of at most a few hundred MiB; disks that write zeros at 5 MB/s are broken. */
 const discardTimeoutMs = 300_000
-
-/** `slots` buffers of `bytesEach` bytes for direct I/O. All of them are zero-filled. */
-export function alignedBuffers(slots: number, bytesEach: number): Buffer[] {
-  // Memory of WebAssembly begins on a page of the machine, which Node's own buffers do not; O_DIRECT asks for that.
-  const pageBytes = 64 * 1024
-  const pagesEach = Math.ceil(bytesEach / pageBytes)
-  const memory = new WebAssembly.Memory({ initial: slots * pagesEach, maximum: slots * pagesEach })
-  return Array.from({ length: slots }, (_, slot) => Buffer.from(memory.buffer, slot * pagesEach * pageBytes, bytesEach))
-}
 
 /**
  * Opens a disk, for reading and writing unless `readOnly`. A block device is claimed unless told otherwise: nothing else may mount or claim it
