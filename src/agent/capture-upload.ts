@@ -14,7 +14,7 @@ import type { Secret } from '../lib/secret.ts'
 import { emptyChain, lengthenChain, zeroFramesMax } from '../model/capture.ts'
 import { Failure } from '../model/failure.ts'
 import { frameSizeBytes } from '../model/image.ts'
-import { readUsed } from './capture-free.ts'
+import { readFrame } from './capture-free.ts'
 import type { CaptureSource } from './capture-source.ts'
 import { openDisk } from './disk.ts'
 import type { Log } from './log.ts'
@@ -59,7 +59,7 @@ export async function uploadDisk(upload: Upload, signal: AbortSignal): Promise<U
     sizeBytes: source.sizeBytes,
     slots: alignedBuffers(upload.lanes, frameSizeBytes),
     read: async (slot, frame) => {
-      const { raw, bytesRead } = await readUsed(disk, { source, free }, slot, frame)
+      const { raw, bytesRead } = await readFrame(disk, { source, free }, slot, frame)
       reader.counts.bytesRead += bytesRead
       return raw
     },

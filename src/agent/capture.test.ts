@@ -10,6 +10,7 @@ import type { FrameUpload, TakeFrame } from '../contract/capture-types.ts'
 import type { Caller } from '../contract/operation.ts'
 import { servicePort } from '../contract/service.ts'
 import { importImage } from '../image/import.ts'
+import { makeGappedVolume } from '../image/testing.ts'
 import { openLoop } from '../lib/block-devices.ts'
 import { attachFailing } from '../lib/failing-disk.ts'
 import { Secret } from '../lib/secret.ts'
@@ -285,16 +286,7 @@ async function badDisk(raw: Buffer, bad: readonly number[]): Promise<SeenDisk> {
 
 test('what cannot be read fails the capture where it is used, and not where it is free', async () => {
   const file = join(folder, 'bad.raw')
-  const root = join(folder, 'root')
-  await execa('mkdir', [root])
-  for (const name of ['a', 'b', 'c']) await writeFile(join(root, name), randomBytes(32 * 1024))
-  await writeFile(file, randomBytes(24 * MiB))
-  await execa('mkfs.ext4', ['-q', '-F', '-b', '4096', '-d', root, file])
-  const placeOf = async (name: string) =>
-    Number((await execa('debugfs', ['-R', `blocks /${name}`, file])).stdout.trim().split(/\s+/)[0]) * 4096
-  const [used, gap] = [await placeOf('a'), await placeOf('b')]
-  // A gap that is too short to be skipped, and the middle of all that is free.
-  await execa('debugfs', ['-w', '-R', 'rm /b', file])
+  const { used, gap } = makeGappedVolume(file)
   const raw = await readFile(file)
   const failing = await start()
   expect(await attempt(failing, [await badDisk(raw, [used])])).toMatchObject({ failed: expect.any(Array) })
@@ -304,6 +296,7 @@ test('what cannot be read fails the capture where it is used, and not where it i
   expect(used - (offset ?? 0)).toBeGreaterThanOrEqual(0)
   expect(used - (offset ?? 0)).toBeLessThan(bytes ?? 0)
   const deployment = await start()
+  // A gap that is too short to be skipped, and the middle of all that is free.
   expect(await attempt(deployment, [await badDisk(raw, [gap, 16 * MiB])])).toEqual(finished)
   expect((await view(deployment)).digest).toBe(await digestOf(raw))
 }, 120_000)
@@ -319,8 +312,7 @@ async function vanishingDisk(raw: Buffer): Promise<{ seen: SeenDisk; vanish: () 
 }
 
 test('a disk that vanishes in the middle ends its capture by name and offset, no image of it is there, and the next one is', async () => {
-  const raw = randomBytes(16 * frameSizeBytes)
-  const { seen: vanishing, vanish } = await vanishingDisk(raw)
+  const { seen: vanishing, vanish } = await vanishingDisk(randomBytes(10 * frameSizeBytes))
   before = async ({ frame }) => {
     if (frame === 1) await vanish()
   }
@@ -331,12 +323,12 @@ test('a disk that vanishes in the middle ends its capture by name and offset, no
   const words = ended.failure?.message.join(': ') ?? ''
   expect(words).toMatch(new RegExp(`^read \\d+ bytes at offset \\d+ of ${vanishing.path}: EIO`))
   expect([digest, report]).toEqual([undefined, undefined])
-  expect(frames).toBeLessThan(16)
+  expect(frames).toBeLessThan(10)
   await expect(control.getImage({ reference: 'golden:1' }, admin)).rejects.toMatchObject({ code: 'unknown-image' })
   expect((await control.listBoot({ nodeset: 'n01' }, admin)).records[0]).toMatchObject({ target: 'local' })
-  // The disk is in its place again.
+  // Another disk is in its place.
   before = () => {}
-  const { seen } = await attach(raw)
+  const { raw, seen } = await disk(['data'])
   const again = await start()
   expect(await attempt(again, [seen])).toEqual(finished)
   expect((await view(again)).digest).toBe(await digestOf(raw))

@@ -11,7 +11,19 @@ import { Failure } from '../model/failure.ts'
 import { importImage } from './import.ts'
 import { openLibrary } from './library.ts'
 import { diskBytesMax } from './manifest.ts'
-import { leftIn, MiB, makeDisk, makeQcow2, pack, putGpt, run, stream, testFolder, writeTo } from './testing.ts'
+import {
+  leftIn,
+  MiB,
+  makeDisk,
+  makeGappedVolume,
+  makeQcow2,
+  pack,
+  putGpt,
+  run,
+  stream,
+  testFolder,
+  writeTo,
+} from './testing.ts'
 
 /** Imports into a library of its own, expects a Failure and an empty library, and gives the Failure. */
 async function refusal(source: Parameters<typeof importImage>[0]['source'], signal?: AbortSignal): Promise<Failure> {
@@ -66,6 +78,26 @@ test('a disk that cannot be read at one place is refused with the place', async 
 })
 
 // bzip2 warns of them and goes on.
+test('a block device that cannot be read is refused where it is used, and not where it is free', async () => {
+  const file = join(testFolder(), 'volume')
+  const { used, gap } = makeGappedVolume(file)
+  const { folder } = await openLibrary(join(testFolder(), 'images'))
+  const { digest } = await importImage({ source: file, folder })
+  // The gap is too short to be skipped; the other is the middle of all that is free.
+  const inFree = await attachFailing(
+    file,
+    [gap, 16 * MiB].map((offset) => ({ on: 'read', offset })),
+  )
+  onTestFinished(inFree.detach)
+  expect((await importImage({ source: inFree.device, folder })).digest).toBe(digest)
+  const inUse = await attachFailing(file, [{ on: 'read', offset: used }])
+  onTestFinished(inUse.detach)
+  expect(await refusal(inUse.device)).toMatchObject({
+    code: 'image-broken',
+    message: `the image cannot be read at byte ${used}`,
+  })
+}, 60_000)
+
 test.each(['gzip', 'xz', 'zstd'] as const)('bytes behind the end of a %s file are refused', async (name) => {
   const packed = Buffer.concat([run(name, pack[name], makeDisk()), Buffer.from('and something else')])
   expect(await refusal(stream(packed))).toMatchObject({

@@ -4,14 +4,7 @@ import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
-import {
-  type BlockRun,
-  blockBytes,
-  frameSizeBytes,
-  type ImageKind,
-  type Manifest,
-  type ManifestFrame,
-} from '../model/image.ts'
+import { type BlockRun, frameSizeBytes, type ImageKind, type Manifest, type ManifestFrame } from '../model/image.ts'
 import type { TarCounts } from '../protocol/tar.ts'
 import { computeForms, writeForms } from './forms.ts'
 import { type CompressedFrame, compressFrame, encodeSeekTable, type SeekEntry } from './frames.ts'
@@ -20,6 +13,7 @@ import { findFreeSpace, type VolumeReport } from './free-space.ts'
 import { imagePaths, type Library, makeIncoming, syncFolder, verifyImage } from './library.ts'
 import { isErrno, LibraryFile } from './library-file.ts'
 import { digestOf, encodeManifest } from './manifest.ts'
+import { readUsed } from './read-used.ts'
 import { type ImageSource, openImage } from './source.ts'
 import type { Content } from './volume.ts'
 
@@ -179,10 +173,9 @@ async function* readFrames(
       continue
     }
     const raw = Buffer.alloc(rawBytes)
-    for (const [first, count] of runs) {
-      const from = first * blockBytes
-      ;(await content.read(offset + from, Math.min(count * blockBytes, rawBytes - from))).copy(raw, from)
-    }
+    await readUsed({ map, frame: number, rawBytes }, async (from, bytes) => {
+      ;(await content.read(offset + from, bytes)).copy(raw, from)
+    })
     map.clear(raw, offset)
     yield { raw, runs }
   }

@@ -8,6 +8,7 @@ import type { ImageKind } from '../model/image.ts'
 import { isTar, type TarCounts } from '../protocol/tar.ts'
 import { isClonezilla, openClonezilla } from './clonezilla.ts'
 import { FileContent, openToRead, partOf, spool } from './content.ts'
+import { DeviceContent } from './device-content.ts'
 import { fixedVhdBytes } from './foreign-headers.ts'
 import { diskBytesMax } from './manifest.ts'
 import { packingOf, packings, unpacked } from './packing.ts'
@@ -113,10 +114,9 @@ async function openContent(options: OpenOptions): Promise<Content> {
   }
   if (isFolder)
     return await spool(counted(tarOf(source, signal), options.onRead, signal), join(folder, 'spool'), diskBytesMax)
-  const { handle, sizeBytes } = await openSource(source)
-  const file = new FileContent(handle, sizeBytes)
+  const file = await openSource(source)
   try {
-    const head = await file.read(0, Math.min(512, sizeBytes))
+    const head = await file.read(0, Math.min(512, file.sizeBytes))
     if (packingOf(head) === undefined) return await openPlain(source, file, options)
   } catch (error) {
     await file.close()
@@ -180,13 +180,14 @@ function checkSize(sizeBytes: number): void {
   }
 }
 
-async function openSource(path: string): Promise<{ handle: FileHandle; sizeBytes: number }> {
+async function openSource(path: string): Promise<Content> {
   let handle: FileHandle | undefined
   try {
     handle = await openToRead(path)
     const info = await handle.stat()
-    if (!info.isFile() && !info.isBlockDevice()) throw new Error('it is neither a file, a folder nor a block device')
-    return { handle, sizeBytes: info.isFile() ? info.size : await deviceBytes(info.rdev) }
+    if (info.isFile()) return new FileContent(handle, info.size)
+    if (!info.isBlockDevice()) throw new Error('it is neither a file, a folder nor a block device')
+    return new DeviceContent(handle, await deviceBytes(info.rdev))
   } catch (cause) {
     await handle?.close()
     throw new Failure('bad-input', `the image file ${path} cannot be read`, { cause, at: 'source' })

@@ -1,7 +1,7 @@
 // What the tests of this folder share: a disk with a partition table, real tools to pack it, and a look at what an
 // import left behind.
 import { execFileSync } from 'node:child_process'
-import { createHash, randomFillSync } from 'node:crypto'
+import { createHash, randomBytes, randomFillSync } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -50,6 +50,27 @@ export function writeTo(folder: string, name: string, bytes: Buffer): string {
   const path = join(folder, name)
   writeFileSync(path, bytes)
   return path
+}
+
+/**
+ * Makes the file an ext4 of 24 MiB, random where nothing is. `used` is a place of a file, `gap` one of a few free blocks between
+ * two files, too few to be worth a read of their own.
+ */
+export function makeGappedVolume(path: string): { used: number; gap: number } {
+  const root = testFolder()
+  for (const name of ['a', 'b', 'c']) writeTo(root, name, randomBytes(32 * 1024))
+  writeFileSync(path, randomBytes(24 * MiB))
+  run('mkfs.ext4', ['-q', '-F', '-b', '4096', '-d', root, path])
+  const placeOf = (name: string) =>
+    Number(
+      run('debugfs', ['-R', `blocks /${name}`, path])
+        .toString()
+        .trim()
+        .split(/\s+/)[0],
+    ) * 4096
+  const places = { used: placeOf('a'), gap: placeOf('b') }
+  run('debugfs', ['-w', '-R', 'rm /b', path])
+  return places
 }
 
 /** Runs a tool and gives its standard output; its standard error becomes the message when it fails. */
