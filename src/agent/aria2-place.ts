@@ -3,15 +3,13 @@
 import { mkdtemp, rmdir, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { execa } from 'execa'
-import { openLoop, unmount } from '../lib/block-devices.ts'
+import { mount, openLoop, unmount } from '../lib/block-devices.ts'
 import type { Manifest } from '../model/image.ts'
 import type { Log } from './log.ts'
 import type { SpillPlace } from './spill-disk.ts'
 
 /** aria2's configuration and its notes beside the image. */
 const ownBytes = 1024 * 1024
-const toolTimeoutMs = 30_000
 
 export type Aria2Place = { readonly folder: string; readonly close: () => Promise<void> }
 
@@ -58,7 +56,7 @@ export async function makeAria2Place(work: {
 async function mountFolder(sizeBytes: number): Promise<Aria2Place> {
   const folder = await mkdtemp(join(tmpdir(), 'hades-aria2-'))
   try {
-    await run('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes},mode=0700`, 'hades-aria2', folder])
+    await mount(['-t', 'tmpfs', '-o', `size=${sizeBytes},mode=0700`, 'hades-aria2'], folder)
   } catch (error) {
     await rmdir(folder)
     throw error
@@ -71,8 +69,4 @@ async function mountFolder(sizeBytes: number): Promise<Aria2Place> {
     await rmdir(folder)
   }
   return { folder, close }
-}
-
-function run(command: string, parameters: readonly string[]) {
-  return execa(command, parameters, { timeout: toolTimeoutMs, stdin: 'ignore' })
 }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../model/failure.ts'
 import { fileSystemTypes, type Layout, placesOf } from '../model/layout.ts'
-import { letGo, whileMounted } from './mounts.ts'
+import { bringIn, letGo, whileMounted } from './mounts.ts'
 import type { Place } from './place.ts'
 import { readSignature } from './signature.ts'
 import { runTool } from './tool.ts'
@@ -222,7 +222,7 @@ async function inSystem(root: string, what: string, command: readonly string[], 
     for (const folder of kernelFolders) {
       const at = join(root, folder)
       await mkdir(at, { recursive: true })
-      await runTool(`mount ${folder} in the new system`, ['mount', '--bind', folder, at], { signal })
+      await bringIn(`mount ${folder} in the new system`, { how: ['--bind', folder], at }, signal)
       mounted.push(at)
     }
     const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'

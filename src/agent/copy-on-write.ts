@@ -4,7 +4,7 @@ import { mkdtemp, rmdir, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
-import { openLoop, unmount } from '../lib/block-devices.ts'
+import { mount, openLoop, unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 
 export type CopyOnWrite = {
@@ -38,7 +38,7 @@ export async function openCopyOnWrite(
     const folder = await mkdtemp(join(tmpdir(), 'hades-writes-'))
     undo.push(() => rmdir(folder))
     const sizeBytes = Math.min(memoryBytesMax, Math.floor(memoryBytes / memoryPart))
-    await run('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'hades-writes', folder])
+    await mount(['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'hades-writes'], folder)
     undo.push(() => unmount(folder))
     const store = join(folder, 'writes')
     await writeFile(store, '')

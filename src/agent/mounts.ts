@@ -1,10 +1,9 @@
 // Mounts file systems of a setup below a folder as the new system will have them, and takes them away again.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { unmount } from '../lib/block-devices.ts'
+import { mount, unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 import type { Place } from './place.ts'
-import { runTool } from './tool.ts'
 
 /** The places whose file systems are mounted at or below `top`, in the order to mount them. */
 function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
@@ -18,6 +17,20 @@ function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
     return isMountable && place.name !== top.name && mountOf(place)?.startsWith(prefix)
   })
   return [top, ...below.sort((a, b) => (mountOf(a)?.length ?? 0) - (mountOf(b)?.length ?? 0))]
+}
+
+/** Mounts. Throws Failure `disk-error` with the sentence `what`, or the reason of `signal`; then nothing is mounted there. */
+export async function bringIn(
+  what: string,
+  { how, at }: { readonly how: readonly string[]; readonly at: string },
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await mount(how, at, signal)
+  } catch (cause) {
+    signal.throwIfAborted()
+    throw new Failure('disk-error', what, { cause })
+  }
 }
 
 /** Unmounts. Throws Failure `disk-error` when it stays in use: what was written may not be on the disk. */
@@ -62,7 +75,7 @@ async function mountAll({ places, top, folder }: Mounting, done: string[], signa
     const at = join(folder, (content.mount ?? base).slice(base.length))
     await mkdir(at, { recursive: true })
     const type = content.filesystem
-    await runTool(`mount \`${name}\` (${device.path}) at ${at}`, ['mount', '-t', type, device.path, at], { signal })
+    await bringIn(`mount \`${name}\` (${device.path}) at ${at}`, { how: ['-t', type, device.path], at }, signal)
     done.push(at)
   }
 }

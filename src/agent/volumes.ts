@@ -3,8 +3,8 @@
 import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type ExecaError, execa } from 'execa'
-import { openLoop, unmount } from '../lib/block-devices.ts'
+import { execa } from 'execa'
+import { mount, openLoop, unmount } from '../lib/block-devices.ts'
 import { Failure } from '../model/failure.ts'
 
 /** A range of a disk, and what lies there as far as blkid says. */
@@ -100,7 +100,7 @@ export async function whileMounted<T>(
     const folder = await mkdtemp(join(tmpdir(), 'hades-volume-'))
     try {
       const how = options.writable ? (type === 'xfs' ? 'rw,nouuid' : 'rw') : readOnlyOptions[type]
-      await must('mount', ['-t', type, '-o', `${how},nosuid,nodev,noexec`, loop.device, folder], signal)
+      await mount(['-t', type, '-o', `${how},nosuid,nodev,noexec`, loop.device], folder, signal)
       try {
         return await work(folder)
       } finally {
@@ -114,18 +114,11 @@ export async function whileMounted<T>(
   }
 }
 
-async function must(command: string, args: readonly string[], signal: AbortSignal): Promise<string> {
-  const result = await run(command, args, signal)
-  if (!result.failed) return result.stdout
-  throw new Error(`${command} ${args.join(' ')}: ${result.stderr.trim() || result.failure}`)
-}
-
-type Result = { readonly failed: boolean; readonly stdout: string; readonly stderr: string; readonly failure: string }
+type Result = { readonly failed: boolean; readonly stdout: string; readonly stderr: string }
 
 async function run(command: string, args: readonly string[], signal: AbortSignal): Promise<Result> {
   const options = { cancelSignal: signal, timeout: commandMs, stdin: 'ignore', reject: false } as const
   const result = await execa(command, [...args], options)
   signal.throwIfAborted()
-  const failure = result.failed ? (result as unknown as ExecaError).shortMessage : ''
-  return { failed: result.failed, stdout: result.stdout, stderr: result.stderr, failure }
+  return { failed: result.failed, stdout: result.stdout, stderr: result.stderr }
 }

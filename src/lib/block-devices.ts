@@ -7,6 +7,8 @@ import { execa } from 'execa'
 import { until } from './until.ts'
 
 const attachTimeoutMs = 60_000
+/** A journal of the largest size is replayed meanwhile. */
+const mountTimeoutMs = 120_000
 const goneTimeoutMs = 20_000
 /** Unmounting brings to the disk what was written: a full cache, on a slow one. */
 const unmountTimeoutMs = 1_800_000
@@ -20,15 +22,19 @@ export type LoopDevice = {
   readonly detach: () => Promise<void>
 }
 
-/** A loop device over a file or a device, by options of losetup(8). Throws a plain Error when there can be none. */
+/**
+ * A loop device over a file or a device, by options of losetup(8). Throws a plain Error when there can be none, or the reason of
+ * `signal`.
+ */
 export async function openLoop(
   path: string,
   options: readonly string[] = [],
   signal?: AbortSignal,
 ): Promise<LoopDevice> {
   const common = { timeout: attachTimeoutMs, stdin: 'ignore' } as const
-  const cancel = signal === undefined ? {} : { cancelSignal: signal }
-  const { stdout } = await execa('losetup', ['--find', '--show', ...options, path], { ...common, ...cancel })
+  signal?.throwIfAborted()
+  // Not ended by the signal: whoever is ended may have attached it already, and could not say which.
+  const { stdout } = await execa('losetup', ['--find', '--show', ...options, path], common)
   const device = stdout.trim()
   const held = await heldBy(device)
   const detach = async () => {
@@ -37,6 +43,10 @@ export async function openLoop(
     // The next who looks for a device may have it already.
     const isGone = async () => (await heldBy(device))?.startsWith(held ?? '') !== true
     await until(`${device} to let ${path} go`, isGone, { timeoutMs: goneTimeoutMs })
+  }
+  if (signal?.aborted) {
+    await detach()
+    signal.throwIfAborted()
   }
   return { device, detach }
 }
@@ -51,6 +61,21 @@ async function heldBy(device: string): Promise<string | undefined> {
     if (code === 'ENOENT' || code === 'ENXIO') return undefined
     throw error
   }
+}
+
+/**
+ * Mounts at `at`, where nothing is mounted, by options and source of mount(8). Throws a plain Error or the reason of `signal`,
+ * and then nothing is mounted there.
+ */
+export async function mount(how: readonly string[], at: string, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted()
+  // Not ended by the signal: whoever is ended may have mounted already.
+  const result = await execa('mount', [...how, at], { timeout: mountTimeoutMs, stdin: 'ignore', reject: false })
+  if (result.timedOut) await execa('umount', ['--lazy', at], { timeout: attachTimeoutMs, reject: false })
+  if (result.failed) throw new Error(result.stderr.trim() || result.shortMessage)
+  if (!signal?.aborted) return
+  await unmount(at)
+  signal.throwIfAborted()
 }
 
 /** Unmounts, and waits for who still holds a file there. Throws a plain Error when it stays in use. */

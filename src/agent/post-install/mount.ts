@@ -1,6 +1,7 @@
 // Mounts for the work after the images. Whoever mounts unmounts, in the opposite order, whatever happened between: a disk is
 // whole only when its file systems were let go.
-import { run } from './command.ts'
+import { mount as mountAt } from '../../lib/block-devices.ts'
+import { Failure } from '../../model/failure.ts'
 
 /** Mount options, so that looking at a file system changes nothing on its disk, its journal included. */
 const readOnlyOptions: Partial<Record<string, string>> = { ext3: 'noload', ext4: 'noload', xfs: 'norecovery,nouuid' }
@@ -20,11 +21,16 @@ export type MountOrder = {
   readonly more?: string | undefined
 }
 
+/** Throws Failure `post-install-failed`, or the reason of `signal`; then nothing is mounted there. */
 export async function mount(order: MountOrder, signal: AbortSignal): Promise<void> {
   const { device, filesystem, at, isReadOnly = false, more } = order
   const own = (isReadOnly ? readOnlyOptions : options)[filesystem]
   // Device files of a foreign image are nobody's to open.
   const all = [isReadOnly ? 'ro' : 'rw', 'nodev', own, more].filter((option) => option !== undefined)
-  const command = ['mount', '-t', filesystem, '-o', all.join(','), device, at]
-  await run(`mount ${device} (${filesystem})`, command, signal)
+  try {
+    await mountAt(['-t', filesystem, '-o', all.join(','), device], at, signal)
+  } catch (cause) {
+    signal.throwIfAborted()
+    throw new Failure('post-install-failed', `mount ${device} (${filesystem})`, { cause })
+  }
 }

@@ -18,7 +18,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   for (const close of closers.reverse()) await close()
-  expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain('hades-target')
+  expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain('/hades-target-')
 })
 
 const signal = new AbortController().signal
