@@ -25,7 +25,7 @@ const mariadb = {
     hookTimeout: 120_000,
     include: onDatabase,
     // These work on both by themselves, or on none.
-    exclude: ['src/db/{backup,upgrade,mariadb,place}.test.ts'],
+    exclude: ['src/db/{backup,upgrade,mariadb,mariadb-tls,place}.test.ts'],
     globalSetup: './src/db/mariadb-project.ts',
   },
 }

@@ -29,7 +29,7 @@ const serverUnavailable: Readonly<Record<number, string>> = {
   1040: 'the database takes no more connections',
   1041: 'the database is out of memory',
   1044: 'the database refuses this user',
-  1045: 'the database refuses this user or password',
+  1045: 'the database refuses this user or password, or wants TLS of it (tls=verify, perhaps cert=, in `database`)',
   1047: 'this node of the cluster serves no statements now',
   1049: 'the server has no database of this name',
   1053: 'the database is shutting down',
@@ -43,7 +43,7 @@ const serverUnavailable: Readonly<Record<number, string>> = {
   1792: 'the database is read-only',
   1836: 'the database is read-only',
   1927: 'the database has ended the connection',
-  3159: 'the database takes only connections with TLS',
+  3159: 'the database takes only connections with TLS: say tls=verify in `database`',
 }
 
 /** Deadlock, which is also how Galera says that another node was first; lock wait over; the row changed since it was read. */
@@ -93,9 +93,13 @@ export function isConflict(error: unknown): boolean {
 
 /** Whether the connection is no more. What was under way on it may or may not have been done. */
 export function isLost(error: unknown): boolean {
+  // A file that a setting names and that is not there: no connection was tried.
+  if (error instanceof Failure && error.code === 'bad-input') return false
   return chain(error).some(
     (e) =>
       (typeof e.code === 'string' && lostCodes.has(e.code)) ||
+      // mysql2 gives every error of a TLS handshake its own code.
+      /^(read|write) E[A-Z]+$|socket disconnected before/.test(e.message) ||
       e.message.includes('closed state') ||
       // Shutting down, and killed: the server closes the connection after saying so.
       [1053, 1927, 4031].includes(numberOf(e)),
@@ -136,9 +140,6 @@ export function asFailure(error: unknown, database: string): unknown {
   if (why !== undefined) return new Failure('database-unavailable', `${database}: ${why}`, { cause: error })
   if (isConflict(error)) {
     return new Failure('database-unavailable', `${database}: others change the same rows`, { cause: error })
-  }
-  if (typeof driver.code === 'string' && driver.code.startsWith('HANDSHAKE_')) {
-    return new Failure('database-unavailable', `${database}: no TLS connection could be made`, { cause: error })
   }
   if (isLost(error)) {
     return new Failure('database-unavailable', `${database} cannot be reached`, { cause: error })

@@ -50,7 +50,7 @@ export async function startGalera(): Promise<TestCluster> {
       const database = `hades${databases}`
       await at(order[0] ?? 0).execute(`create database ${database}`)
       const places = order.map((index) => ({ host: addresses[index] ?? '', port: 3306 }))
-      return { kind: 'mariadb', nodes: places, database, user: 'hades', password: undefined, tls: 'off', ca: undefined }
+      return { kind: 'mariadb', nodes: places, database, user: 'hades', password: undefined, tls: undefined }
     },
     kill: (index) => at(index).kill('SIGKILL'),
     async rejoin(index) {

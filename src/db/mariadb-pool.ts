@@ -1,10 +1,10 @@
 // Connections to a MariaDB, or to whichever node of its cluster answers first in the order given. Every session is set up
 // alike, so that statements mean what they mean on SQLite.
-import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2/promise'
 import { Failure } from '../model/failure.ts'
 import { isElsewhere, isLost } from './errors.ts'
+import { tlsFailure, tlsOptions } from './mariadb-tls.ts'
 import { type MariadbNode, type MariadbPlace, nameOfNode, nameOfPlace } from './place.ts'
 
 /** Connections open at a time: enough to keep a database busy, few enough for many services on one server. */
@@ -110,17 +110,25 @@ export class MariadbPool {
     const end = performance.now() + unreachableMs
     for (;;) {
       let cause: unknown
+      let distrust: Failure | undefined
+      let mayCome = false
       for (const node of this.#nodesByHope()) {
         try {
           return { connection: await connectTo(this.#place, node), openedAt: performance.now() }
         } catch (error) {
           cause = error
           this.#restUntil.set(node, performance.now() + restMs)
+          // A certificate is a node's own: another may have a good one.
+          const untrusted = tlsFailure(error, this.#place, node)
+          distrust ??= untrusted
+          if (untrusted !== undefined) continue
           // A refused password is refused by every node, and by the same one again.
           if (!isLost(error) && !isElsewhere(error)) throw error
+          mayCome = true
         }
       }
-      if (performance.now() + againMs >= end || this.#isClosed) throw cause
+      // Time brings a node back, and mends no certificate.
+      if (!mayCome || performance.now() + againMs >= end || this.#isClosed) throw distrust ?? cause
       await delay(againMs)
     }
   }
@@ -154,9 +162,7 @@ async function connectTo(place: MariadbPlace, node: MariadbNode): Promise<Connec
     // Sums are DECIMAL there.
     decimalNumbers: true,
     ...(place.password === undefined ? {} : { password: place.password.reveal() }),
-    ...(place.tls === 'off'
-      ? {}
-      : { ssl: { rejectUnauthorized: true, verifyIdentity: true, ...(await authorities(place)) } }),
+    ...(place.tls === undefined ? {} : await tlsOptions(place.tls, node)),
   }
   const connection = await createConnection(options)
   // An error while nobody asks: the next statement meets it.
@@ -167,18 +173,6 @@ async function connectTo(place: MariadbPlace, node: MariadbNode): Promise<Connec
   } catch (cause) {
     connection.destroy()
     throw cause instanceof Error ? Object.assign(cause, { message: `${nameOfNode(node)}: ${cause.message}` }) : cause
-  }
-}
-
-async function authorities({ ca }: MariadbPlace): Promise<{ ca?: string }> {
-  if (ca === undefined) return {}
-  try {
-    return { ca: await readFile(ca, 'utf8') }
-  } catch (cause) {
-    throw new Failure('bad-input', `the database's certificate authorities ${ca} cannot be read`, {
-      cause,
-      at: '--database',
-    })
   }
 }
 

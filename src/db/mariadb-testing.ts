@@ -98,8 +98,7 @@ export async function startMariadb(extra: readonly string[] = ['--skip-networkin
         database,
         user: 'root',
         password: undefined,
-        tls: 'off',
-        ca: undefined,
+        tls: undefined,
       }
     },
     execute,

@@ -12,8 +12,7 @@ test('the nodes of a cluster, their ports and TLS stand in one address', () => {
     ],
     user: 'hades',
     database: 'hades',
-    tls: 'verify',
-    ca: '/etc/ca.pem',
+    tls: { ca: '/etc/ca.pem', identity: undefined },
   })
   expect(nameOfPlace(place)).toBe('the database hades at db1:3306, db2:3307, ::1:3308')
 })
@@ -22,7 +21,7 @@ test('a path is a SQLite file, and a socket is near', () => {
   expect(parsePlace('/var/lib/hades/hades.db')).toEqual({ kind: 'sqlite', path: '/var/lib/hades/hades.db' })
   expect(parsePlace('mariadb://hades@localhost/hades?socket=/run/mysqld/mysqld.sock')).toMatchObject({
     nodes: [{ socketPath: '/run/mysqld/mysqld.sock' }],
-    tls: 'off',
+    tls: undefined,
   })
 })
 
@@ -35,6 +34,10 @@ test.each([
   ['mariadb://hades@db:99999/hades?tls=off', /no host/],
   ['mariadb://hades@db/hades?tls=maybe', /tls=verify/],
   ['mariadb://hades@db/hades?sslmode=require', /sslmode/],
+  ['mariadb://hades@db/hades?tls=off&ca=/etc/ca.pem', /must say tls=verify/],
+  ['mariadb://hades@localhost/hades?ca=/etc/ca.pem', /must say tls=verify/],
+  ['mariadb://hades@db/hades?tls=verify&cert=/etc/cert.pem', /cert and key together/],
+  ['mariadb://hades@localhost/hades?tls=verify&socket=/run/socket', /none for a socket/],
   ['mariadb://hades@db/hades', /must say tls=verify/],
 ])('%s is refused, and the refusal never repeats a password', (text, why) => {
   expect(() => parsePlace(text)).toThrow(why)

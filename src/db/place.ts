@@ -13,10 +13,16 @@ export type MariadbPlace = {
   readonly database: string
   readonly user: string
   readonly password: Secret | undefined
-  /** `verify`: only to a server whose certificate `ca`, or this machine's authorities, have signed for its name. */
-  readonly tls: 'off' | 'verify'
+  /** Without it, plain. */
+  readonly tls: DatabaseTls | undefined
+}
+
+/** Only to a server whose certificate `ca`, or this machine's authorities, have signed for its name or address. */
+export type DatabaseTls = {
   /** A file of certificates in PEM. */
   readonly ca: string | undefined
+  /** Files in PEM, for a server that wants to see a certificate of ours too. */
+  readonly identity: { readonly cert: string; readonly key: string } | undefined
 }
 
 export type MariadbNode = { readonly host: string; readonly port: number } | { readonly socketPath: string }
@@ -50,9 +56,9 @@ export function parsePlace(text: string, password?: Secret): DatabasePlace {
   const [, user = '', hosts = '', database = '', query = ''] = rest
   if (user.includes(':')) throw bad('holds a password: give that in a file (--database-password-file)')
   if (user === '' || database === '') throw bad('must read mariadb://user@host/database')
-  const { socket, tls, ca, ...unknown } = Object.fromEntries(new URLSearchParams(query))
+  const { socket, tls, ca, cert, key, ...unknown } = Object.fromEntries(new URLSearchParams(query))
   const [other] = Object.keys(unknown)
-  if (other !== undefined) throw bad(`has an option ${other}; there are tls, ca and socket`)
+  if (other !== undefined) throw bad(`has an option ${other}; there are tls, ca, cert, key and socket`)
   const nodes: readonly MariadbNode[] =
     socket === undefined ? hosts.split(',').map((host) => nodeOf(host, bad)) : [{ socketPath: socket }]
   if (nodes.length > nodesMax) throw bad(`names more than ${nodesMax} hosts`)
@@ -61,14 +67,18 @@ export function parsePlace(text: string, password?: Secret): DatabasePlace {
   if (tls === undefined && !isNear) {
     throw bad('must say tls=verify, or tls=off where the network between is trusted')
   }
+  if (tls !== 'verify' && (ca ?? cert ?? key) !== undefined)
+    throw bad('must say tls=verify where it says ca, cert or key')
+  if (tls === 'verify' && socket !== undefined) throw bad('takes tls=verify for hosts, and none for a socket')
+  if ((cert === undefined) !== (key === undefined)) throw bad('takes cert and key together')
+  const identity = cert === undefined || key === undefined ? undefined : { cert, key }
   return {
     kind: 'mariadb',
     nodes,
     database: decodeURIComponent(database),
     user: decodeURIComponent(user),
     password,
-    tls: tls ?? 'off',
-    ca,
+    tls: tls === 'verify' ? { ca, identity } : undefined,
   }
 }
 

@@ -51,8 +51,7 @@ async function createRecycled(socketPath: string): Promise<Recycled> {
     nodes: [{ socketPath }],
     user: 'root',
     password: undefined,
-    tls: 'off',
-    ca: undefined,
+    tls: undefined,
   } as const
   const database = `test_${randomBytes(6).toString('hex')}`
   const { createConnection } = await import('mysql2/promise')

@@ -16,6 +16,13 @@ export async function secretFileProblem(path: string): Promise<string | undefine
 
 /** The first line of the file. Throws an Error whose message names the file and what to do. */
 export async function readSecretFile(path: string): Promise<Secret> {
+  const [line = ''] = (await readSecretText(path, bytesMax)).reveal().split('\n')
+  if (line.trim() === '') throw new Error(`${path} is empty: it must hold the secret on its first line`)
+  return new Secret(line.trim())
+}
+
+/** All of the file, such as a private key. Throws an Error whose message names the file and what to do. */
+export async function readSecretText(path: string, sizeBytesMax: number): Promise<Secret> {
   const file = await open(path, 'r').catch((cause: NodeJS.ErrnoException) => {
     const why = { ENOENT: 'does not exist', EACCES: 'may not be read by the user of this program' }
     throw new Error(`${path} ${why[cause.code as keyof typeof why] ?? `cannot be opened (${cause.code})`}`, { cause })
@@ -27,10 +34,8 @@ export async function readSecretFile(path: string): Promise<Secret> {
     if ((mode & 0o007) !== 0 || ((mode & 0o070) !== 0 && !(isOurGroup && (mode & 0o030) === 0))) {
       throw new Error(`${path} can be read by others (mode ${(mode & 0o777).toString(8)}): chmod 0600 ${path}`)
     }
-    if (size > bytesMax) throw new Error(`${path} has ${size} bytes: it must hold one secret on one line`)
-    const [line = ''] = (await file.readFile('utf8')).split('\n')
-    if (line.trim() === '') throw new Error(`${path} is empty: it must hold the secret on its first line`)
-    return new Secret(line.trim())
+    if (size > sizeBytesMax) throw new Error(`${path} has ${size} bytes: no secret has more than ${sizeBytesMax}`)
+    return new Secret(await file.readFile('utf8'))
   } finally {
     await file.close()
   }

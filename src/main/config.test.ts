@@ -61,6 +61,14 @@ test.each([
   ['a: &a 1\ndata: *a', 'line 2: `data` must be one value'],
   ['- address', 'line 1: the file must hold settings, as `name: value`'],
   ['router: 10.0.0.2', /^line 1: `router` is for the machines of a network, and there is none: set `address` too$/],
+  [
+    '\ndatabase: mariadb://hades@db/hades',
+    /^line 2: `database`: the database's address must say tls=verify, or tls=off/,
+  ],
+  [
+    'database: mariadb://hades@db/hades?tls=verify&ca=/nowhere/ca.pem',
+    /^line 1: `database`: the database's address names `ca=\/nowhere\/ca.pem`, which cannot be used: ENOENT/,
+  ],
   ['address: 127.0.0.1\nhttp: {port: 7700}', /^line 2: `http.port` and `control.port` are both 7700 on one address/],
 ])('what is wrong is told with line, setting and fix: %j', async (text, sentence) => {
   const { said } = await look(text)

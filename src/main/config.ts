@@ -1,9 +1,11 @@
 // Reads the configuration: file, environment and flags become one `Config`, or failures that say where and how to mend them.
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
+import { readTlsFiles } from '../db/mariadb-tls.ts'
+import { parsePlace } from '../db/place.ts'
 import { secretFileProblem } from '../lib/secret-file.ts'
 import { type SettingProblem, type Settled, settingsFileBytesMax, settle } from '../lib/settings.ts'
-import { Failure } from '../model/failure.ts'
+import { causeChain, Failure } from '../model/failure.ts'
 import { type Config, configSchema, settings } from './config-schema.ts'
 
 /** Read when no other file is named, if it is there. */
@@ -60,7 +62,10 @@ export async function lookAtConfig(
   }
   // `settle` has checked it against the schema; with problems nobody uses it.
   const config = value as Config
-  const said = problems.length > 0 ? problems : [...together(config, from), ...(await secretProblems(config, from))]
+  const said =
+    problems.length > 0
+      ? problems
+      : [...together(config, from), ...(await secretProblems(config, from)), ...(await databaseProblems(config, from))]
   return { config, from, file: file?.path, problems: said }
 }
 
@@ -130,4 +135,18 @@ async function secretProblems(config: Config, from: Settled['from']): Promise<Se
       problems.push({ place: from.get(key)?.place ?? key, key, sentence: `\`${key}\`: ${problem}` })
   }
   return problems
+}
+
+/** What is wrong with the database's address, and with the files of its TLS. */
+async function databaseProblems({ database }: Config, from: Settled['from']): Promise<SettingProblem[]> {
+  if (database === undefined) return []
+  try {
+    const place = parsePlace(database)
+    if (place.kind === 'mariadb' && place.tls !== undefined) await readTlsFiles(place.tls)
+    return []
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const key = 'database'
+    return [{ place: from.get(key)?.place ?? key, key, sentence: `\`${key}\`: ${causeChain(error).join(': ')}` }]
+  }
 }
