@@ -6,9 +6,6 @@ import type { AuditRow } from './schema.ts'
 
 export type AuditEntry = Selectable<AuditRow>
 
-/** More rows than this are not kept, however young: a flood may not fill the disk. */
-const rowsMax = 1_000_000
-
 export async function beginAudit(db: Db, entry: Omit<Insertable<AuditRow>, 'ended_at'>): Promise<number> {
   const { insertId } = await db
     .insertInto('audit')
@@ -44,15 +41,4 @@ export async function listAudit(
     .$if(operation !== undefined, (query) => query.where('operation', '=', operation ?? ''))
     .$if(before !== undefined, (query) => query.where('id', '<', before ?? 0))
   return await readPage(query, [{ by: 'id', of: (row) => row.id, descending: true }], page)
-}
-
-/** Forgets what is older than `before`, and what is beyond the bound of rows. */
-export async function forgetAudit(db: Db, before: number): Promise<void> {
-  await db.deleteFrom('audit').where('at', '<', before).execute()
-  const newest = await db
-    .selectFrom('audit')
-    .select((eb) => eb.fn.max('id').as('id'))
-    .executeTakeFirst()
-  const last = (newest?.id ?? 0) - rowsMax
-  if (last > 0) await db.deleteFrom('audit').where('id', '<=', last).execute()
 }

@@ -74,6 +74,41 @@ export async function removeOldLogs(db: Db, before: number): Promise<number> {
   return ids.length
 }
 
+/** Removes one batch of dead deliveries that were given up before `before`. Returns how many. */
+export async function removeOldDeliveries(db: Db, before: number): Promise<number> {
+  const rows = await db
+    .selectFrom('dead_deliveries')
+    .select('id')
+    .where('died_at', '<', before)
+    .limit(batchMax)
+    .execute()
+  const ids = rows.map(({ id }) => id)
+  if (ids.length > 0) await db.deleteFrom('dead_deliveries').where('id', 'in', ids).execute()
+  return ids.length
+}
+
+/** The id up to which the audit must go so that no more than `most` rows are left; 0 when there are no more. */
+export async function auditBeyond(db: Db, most: number): Promise<number> {
+  const row = await db.selectFrom('audit').select('id').orderBy('id', 'desc').offset(most).limit(1).executeTakeFirst()
+  return row?.id ?? 0
+}
+
+/** Removes one batch of the audit: what is older than `before`, and what has an id up to `upTo`. Returns how many. */
+export async function removeOldAudit(
+  db: Db,
+  { before, upTo }: { readonly before: number; readonly upTo: number },
+): Promise<number> {
+  const rows = await db
+    .selectFrom('audit')
+    .select('id')
+    .where((eb) => eb.or([eb('at', '<', before), eb('id', '<=', upTo)]))
+    .limit(batchMax)
+    .execute()
+  const ids = rows.map(({ id }) => id)
+  if (ids.length > 0) await db.deleteFrom('audit').where('id', 'in', ids).execute()
+  return ids.length
+}
+
 /**
  * Puts SQLite's log of writes into its file and empties it, and lets it look anew at what its tables hold. Its file keeps the
  * room of what was removed and fills it again. Nothing to do for other databases.

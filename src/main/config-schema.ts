@@ -165,6 +165,9 @@ export const configSchema = Type.Object({
       90 * dayMs,
       hourMs,
     ),
+    deliveryAge: time('events that a webhook was not told of longer ago than this go', '30d', 30 * dayMs, hourMs),
+    auditAge: time('rows of the audit older than this go', '400d', 400 * dayMs, dayMs),
+    audit: count('no more rows of the audit than this are kept; the oldest go first', 1_000_000, 1000),
   }),
 })
 

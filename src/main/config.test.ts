@@ -69,6 +69,9 @@ test.each([
     'database: mariadb://hades@db/hades?tls=verify&ca=/nowhere/ca.pem',
     /^line 1: `database`: the database's address names `ca=\/nowhere\/ca.pem`, which cannot be used: ENOENT/,
   ],
+  ['retention: {deliveryAge: 30}', 'line 1: 30 must be written like 90s, 30min, 12h or 30d'],
+  ['retention: {auditAge: 1h}', /^line 1: `retention.auditAge` is /],
+  ['retention: {audit: 10}', /^line 1: `retention.audit` is 10; /],
   ['address: 127.0.0.1\nhttp: {port: 7700}', /^line 2: `http.port` and `control.port` are both 7700 on one address/],
 ])('what is wrong is told with line, setting and fix: %j', async (text, sentence) => {
   const { said } = await look(text)

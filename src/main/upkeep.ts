@@ -1,15 +1,12 @@
-// What is done again and again beside the deployments: a rotation of keys goes on, what is too old is forgotten, and the
+// What is done again and again beside the deployments: a rotation of keys goes on, tokens that have ended are forgotten, and the
 // service's certificate is renewed before it ends.
-import { forgetOld } from '../operations/audit.ts'
+import { forgetExpired } from '../db/tokens.ts'
 import { continueRotation } from '../operations/keys.ts'
 import type { World } from '../operations/world.ts'
 
 const everyMs = 10_000
 /** Of the rounds, each this many-th also forgets and renews: once an hour. */
 const hourly = 360
-
-/** How long the audit is kept unless told otherwise: what happened last year can be asked. */
-const auditDays = 400
 
 /** Runs until closed; what fails is told to the log and tried again in the next round. */
 export function startUpkeep(world: World, renew: () => Promise<void>): { close(): Promise<void> } {
@@ -22,7 +19,9 @@ export function startUpkeep(world: World, renew: () => Promise<void>): { close()
     )
     round += 1
     if (round % hourly !== 1) return
-    await forgetOld(world, auditDays).catch((error: unknown) => log.error({ err: error }, 'nothing old was forgotten'))
+    await forgetExpired(world.db, world.now()).catch((error: unknown) =>
+      log.error({ err: error }, 'tokens that have ended were not forgotten'),
+    )
     await renew().catch((error: unknown) => log.error({ err: error }, 'the certificate was not renewed'))
   }
   // One round at a time: the next begins when the timer finds none.

@@ -1,9 +1,8 @@
 // The audit of changes: kept in the database, read by listAudit; and the bound of tokens that are for some hosts only.
 import type { controlOperations } from '../contract/control.ts'
 import type { Handlers } from '../contract/operation.ts'
-import { beginAudit, endAudit, forgetAudit, listAudit } from '../db/audit.ts'
+import { beginAudit, endAudit, listAudit } from '../db/audit.ts'
 import { findHosts } from '../db/hosts.ts'
-import { forgetExpired } from '../db/tokens.ts'
 import { expandNodeset, foldNodeset, NodesetError } from '../lib/nodeset.ts'
 import { Failure, type FailureCode } from '../model/failure.ts'
 import type { Role, Scope } from '../model/role.ts'
@@ -60,12 +59,6 @@ export function overseer({ db, now, log }: Pick<World, 'db' | 'now' | 'log'>) {
       throw cause
     }
   }
-}
-
-/** Forgets what is older than `keepDays` of the audit, and tokens that are no longer good. */
-export async function forgetOld({ db, now }: Pick<World, 'db' | 'now'>, keepDays: number): Promise<void> {
-  await forgetAudit(db, now() - keepDays * 24 * 3600_000)
-  await forgetExpired(db, now())
 }
 
 export function auditHandlers({ db }: World): Pick<Handlers<typeof controlOperations>, 'listAudit'> {

@@ -4,13 +4,23 @@ import { addEvent } from '../db/events.ts'
 import { findHosts } from '../db/hosts.ts'
 import { takeLease } from '../db/leases.ts'
 import { addTask, endTask } from '../db/tasks.ts'
+import { bury, findWebhook, pageOfDead } from '../db/webhooks.ts'
+import { overseer } from './audit.ts'
 import { controlHandlers } from './control.ts'
 import { keepHouse } from './housekeeping.ts'
 import { nameImage, openTestWorld, type TestWorld } from './testing.ts'
 
 const admin: Caller = { kind: 'user', name: 'admin', role: 'admin', address: 'test' }
 const dayMs = 86_400_000
-const retention = { eventAge: 30 * dayMs, events: 1000, taskAge: 30 * dayMs, logAge: 30 * dayMs }
+const retention = {
+  eventAge: 30 * dayMs,
+  events: 1000,
+  taskAge: 30 * dayMs,
+  logAge: 30 * dayMs,
+  deliveryAge: 30 * dayMs,
+  auditAge: 400 * dayMs,
+  audit: 1000,
+}
 const never = new AbortController().signal
 
 let world: TestWorld
@@ -34,6 +44,13 @@ const keep = (given = retention) =>
     },
     never,
   )
+
+async function audited(target: string): Promise<void> {
+  const act = { user: 'admin', role: 'admin', via: '', address: '', operation: 'setBoot', request: 'r' } as const
+  await (await overseer(world).record({ ...act, target }))('ok')
+}
+
+const targets = async () => (await control.listAudit({}, admin)).entries.map(({ target }) => target)
 
 const texts = async () => (await control.listEvents({}, admin)).events.map(({ text }) => text)
 
@@ -113,6 +130,35 @@ test('ended tasks go, running ones never', async () => {
   world.clock.offsetMs += 400 * dayMs
   expect(await keep()).toMatchObject({ tasks: 1 })
   expect(await world.db.selectFrom('tasks').select('id').execute()).toEqual([{ id: running.id }])
+})
+
+test('events that a webhook was not told of go when they were given up long ago', async () => {
+  await control.putWebhook({ name: 'w', url: 'https://w.example/', secret: 'a secret of the webhook' }, admin)
+  const { id } = await findWebhook(world.db, 'w')
+  await bury(world.db, id, [1, 2], { said: 'no answer', now: world.now() })
+  world.clock.offsetMs += 29 * dayMs
+  await bury(world.db, id, [3], { said: 'no answer', now: world.now() })
+  expect(await keep()).not.toHaveProperty('deliveries')
+  world.clock.offsetMs += 2 * dayMs
+  expect(await keep()).toMatchObject({ deliveries: 2 })
+  const { rows } = await pageOfDead(world.db, undefined, { limit: 10 })
+  expect(rows.map(({ event_id }) => event_id)).toEqual([3])
+})
+
+test('the audit goes by age', async () => {
+  await audited('old')
+  world.clock.offsetMs += 399 * dayMs
+  await audited('young')
+  expect(await keep()).not.toHaveProperty('audit')
+  world.clock.offsetMs += 2 * dayMs
+  expect(await keep()).toMatchObject({ audit: 1 })
+  expect(await targets()).toEqual(['young'])
+})
+
+test('no more of the audit is kept than is set, and the oldest goes', async () => {
+  for (let i = 0; i < 12; i += 1) await audited(`call ${i}`)
+  expect(await keep({ ...retention, audit: 3 })).toMatchObject({ audit: 9 })
+  expect(await targets()).toEqual(['call 11', 'call 10', 'call 9'])
 })
 
 test('one service keeps house at a time; when it is gone, another does', async () => {

@@ -3,7 +3,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { addEvent } from '../db/events.ts'
 import { giveLeaseBack, takeLease } from '../db/leases.ts'
-import { eventsBeyond, removeOldEvents, removeOldLogs, removeOldTasks, tidyDatabase } from '../db/retention.ts'
+import {
+  auditBeyond,
+  eventsBeyond,
+  removeOldAudit,
+  removeOldDeliveries,
+  removeOldEvents,
+  removeOldLogs,
+  removeOldTasks,
+  tidyDatabase,
+} from '../db/retention.ts'
 import type { World } from './world.ts'
 
 export type Retention = {
@@ -12,6 +21,10 @@ export type Retention = {
   readonly events: number
   readonly taskAge: number
   readonly logAge: number
+  readonly deliveryAge: number
+  readonly auditAge: number
+  /** No more rows than this are kept. */
+  readonly audit: number
 }
 
 export type HousekeepingOptions = {
@@ -83,6 +96,9 @@ export async function keepHouse(
     })
     await all('tasks', () => removeOldTasks(db, now() - retention.taskAge))
     await all('logs', () => removeOldLogs(db, now() - retention.logAge))
+    await all('deliveries', () => removeOldDeliveries(db, now() - retention.deliveryAge))
+    const upTo = await auditBeyond(db, retention.audit)
+    await all('audit', () => removeOldAudit(db, { before: now() - retention.auditAge, upTo }))
     await tidyDatabase(db)
   } finally {
     await giveLeaseBack(db, leaseName, owner)
