@@ -1,19 +1,20 @@
 // Every DHCP, TFTP and HTTP boot request as an event of its host's timeline. Events are written one after another, in the
-// order in which they were seen, and never hold up an answer.
+// order in which they were seen, never hold up an answer, and wait for a database that is locked or away.
 import type { Kysely } from 'kysely'
 import { type BootView, bootByAddress, bootByMac } from '../db/boot.ts'
 import { recordSighting } from '../db/discovered.ts'
 import { addEvent } from '../db/events.ts'
 import type { Schema } from '../db/schema.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
-import { causeChain } from '../model/failure.ts'
+import { causeChain, Failure } from '../model/failure.ts'
 import type { DhcpEvent } from './dhcp-server.ts'
 import { preflightMac } from './preflight-probes.ts'
 import type { RenderedScript, StrangersRequest } from './resolve.ts'
 import type { TftpEvent } from './tftp-server.ts'
+import { writeQueue } from './write-queue.ts'
 
-/** Events that wait for the database; a flood of requests may not take the memory. */
-const waitingMax = 10_000
+/** A flood of requests may not take the memory. */
+const usualWaitingMax = 10_000
 
 /** Requests of machines that are no host of ours: enough to find them by, too few to fill a disk. */
 const strangersRate = { burst: 200, perSecond: 20 }
@@ -26,6 +27,18 @@ export type BootRecorder = {
   readonly stranger: (request: StrangersRequest) => void
   /** Resolves when everything told so far is written. */
   readonly settled: () => Promise<void>
+  /** Writes what can be written now; what cannot is lost. */
+  readonly close: () => Promise<void>
+}
+
+export type BootRecorderOptions = {
+  readonly now: () => number
+  /** Told when an event could not be written. */
+  readonly onLost: (error: unknown, text: string) => void
+  /** Told when events begin to wait for the database. */
+  readonly onHeldUp: (error: unknown) => void
+  /** Events that wait for the database; more are counted. */
+  readonly waitingMax?: number
 }
 
 /** One finished request to the boot namespace over HTTP. */
@@ -47,29 +60,21 @@ type Line = {
   readonly whose: { readonly mac: string } | { readonly address: string } | undefined
 }
 
-/** Makes the recorder. `onLost` is told when an event could not be written. */
-export function bootRecorder(
-  db: Kysely<Schema>,
-  now: () => number,
-  onLost: (error: unknown, text: string) => void,
-): BootRecorder {
+/** Makes the recorder. */
+export function bootRecorder(db: Kysely<Schema>, options: BootRecorderOptions): BootRecorder {
+  const { now, onLost, onHeldUp, waitingMax = usualWaitingMax } = options
   const mayTellStranger = tellLimit(strangersRate)
-  let waiting = 0
-  let last: Promise<void> = Promise.resolve()
-  const tell = (line: Line): void => {
-    if (waiting >= waitingMax) {
-      onLost(new Error(`${waitingMax} events are waiting for the database`), line.text)
-      return
-    }
-    waiting += 1
-    const at = now()
-    last = last
-      .then(() => write(db, line, at, mayTellStranger))
-      .catch((error: unknown) => onLost(error, line.text))
-      .finally(() => {
-        waiting -= 1
-      })
-  }
+  const queue = writeQueue({
+    waitingMax,
+    isPassing: (error) => error instanceof Failure && error.code === 'database-unavailable',
+    writeLost: async (count) => {
+      const text = `${count} requests of machines are in no timeline: ${waitingMax} events were waiting for the database`
+      await addEvent(db, { source: 'service', kind: 'events-lost', text }, now())
+    },
+    onLost,
+    onHeldUp,
+  })
+  const tell = (line: Line): void => queue.add({ text: line.text, write: writer(db, line, now(), mayTellStranger) })
   return {
     dhcp: (event) => {
       // Our own question to the other servers of the network.
@@ -93,25 +98,43 @@ export function bootRecorder(
       const text = `asked for its ${loader} script by ${via.toUpperCase()}: it is no host and ${told}`
       tell({ source: via, kind: 'boot-stranger', text, whose: { mac } })
     },
-    settled: () => last,
+    settled: queue.settled,
+    close: queue.close,
   }
 }
 
-async function write(
+/**
+ * Writes a line each time it is called; what it has found and done it does not do again. Of a change whose answer was lost it
+ * cannot know: such an event can be there twice.
+ */
+function writer(
   db: Kysely<Schema>,
-  { source, kind, text, whose }: Line,
+  line: Line,
   at: number,
   mayTellStranger: () => number | undefined,
-): Promise<void> {
-  const view = whose && ('mac' in whose ? await bootByMac(db, whose.mac) : await bootByAddress(db, whose.address))
-  const suppressed = view ? 0 : mayTellStranger()
-  if (suppressed === undefined) return
-  if (!view && whose && 'mac' in whose) await recordSighting(db, { mac: whose.mac, source, said: text }, at)
-  const from = whose && !view ? ` (from ${'mac' in whose ? whose.mac : whose.address})` : ''
-  const more = suppressed > 0 ? ` (and ${suppressed} more before it)` : ''
-  const said = view && kind === 'dhcp-unknown' ? `${view.host} has no IP address for its MAC address ${view.mac}` : text
-  const event = { source, kind, text: said + from + more, hostId: view?.hostId, deploymentId: view?.deployment?.id }
-  await addEvent(db, event, at)
+): () => Promise<void> {
+  let found: BootView | undefined | 'not asked' = 'not asked'
+  let suppressed: number | undefined
+  let isSeen = false
+  return async () => {
+    const { source, kind, text, whose } = line
+    if (found === 'not asked') {
+      found = whose && ('mac' in whose ? await bootByMac(db, whose.mac) : await bootByAddress(db, whose.address))
+      suppressed = found ? 0 : mayTellStranger()
+    }
+    const view = found
+    if (suppressed === undefined) return
+    if (!view && whose && 'mac' in whose && !isSeen) {
+      await recordSighting(db, { mac: whose.mac, source, said: text }, at)
+      isSeen = true
+    }
+    const from = whose && !view ? ` (from ${'mac' in whose ? whose.mac : whose.address})` : ''
+    const more = suppressed > 0 ? ` (and ${suppressed} more before it)` : ''
+    const said =
+      view && kind === 'dhcp-unknown' ? `${view.host} has no IP address for its MAC address ${view.mac}` : text
+    const event = { source, kind, text: said + from + more, hostId: view?.hostId, deploymentId: view?.deployment?.id }
+    await addEvent(db, event, at)
+  }
 }
 
 function dhcpLine(event: DhcpEvent): Line {

@@ -258,7 +258,11 @@ async function serveMachines(
   const { metrics } = watching
   const recorder = countedRecorder(
     metrics,
-    bootRecorder(db, now, (error, text) => log.error({ err: error, text }, 'an event was lost')),
+    bootRecorder(db, {
+      now,
+      onLost: (error, text) => log.error({ err: error, text }, 'an event was lost'),
+      onHeldUp: (error) => log.warn({ err: error }, 'events of machines wait for the database'),
+    }),
   )
   const resolveBoot = bootResolver({
     db,
@@ -273,7 +277,7 @@ async function serveMachines(
     onScript: recorder.script,
     onStranger: recorder.stranger,
   })
-  closing.add(() => recorder.settled())
+  closing.add(() => recorder.close())
   // One for HTTP and for the seeder: it caps what leaves, whoever asks.
   const { rate } = options.origin
   const egress = rate === undefined ? undefined : new TokenBucket({ bytesPerSecond: rate, burstBytes: rate / 10 })

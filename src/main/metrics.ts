@@ -73,6 +73,7 @@ export function countedRecorder(
 ): BootRecorder {
   return {
     settled: recorder.settled,
+    close: recorder.close,
     stranger: recorder.stranger,
     tftp(event) {
       metrics.tftp(event)

@@ -21,7 +21,11 @@ const seen = async (state?: 'waiting' | 'ignored') =>
   (await control.listDiscovered(state ? { state } : {})).machines.map((one) => [one.mac, one.state, one.sightings])
 
 async function asks(times: number): Promise<void> {
-  const recorder = bootRecorder(world.db, world.now, (error) => expect(error).toBeUndefined())
+  const recorder = bootRecorder(world.db, {
+    now: world.now,
+    onLost: (error) => expect(error).toBeUndefined(),
+    onHeldUp: (error) => expect(error).toBeUndefined(),
+  })
   for (let i = 0; i < times; i += 1) recorder.stranger({ mac, via: 'tftp', loader: 'grub', policy: 'ignore' })
   const client = { kind: 'firmware', arch: 'x64-uefi' } as never
   recorder.dhcp({ kind: 'dhcp.unknown', mac: '52:54:00:00:00:98', client, text: 'asked', suppressed: 0 })
