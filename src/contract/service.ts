@@ -30,7 +30,7 @@ export const serviceOperations = {
       inventory,
     }),
     output: Type.Object({ deployment: id, sessionKey: Type.String(), instructions }),
-    failures: ['token-refused', 'wrong-state', 'unknown-host', 'agent-too-old'],
+    failures: ['token-refused', 'wrong-state', 'agent-too-old'],
   }),
   getInstructions: operation({
     summary: 'What the agent is to do now',

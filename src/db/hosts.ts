@@ -126,6 +126,11 @@ export async function removeHost(db: Db, id: number): Promise<void> {
   await db.deleteFrom('hosts').where('id', '=', id).execute()
 }
 
+/** The id of a host; undefined when there is none of this name. */
+export async function hostIdOf(db: Db, name: string): Promise<number | undefined> {
+  return (await db.selectFrom('hosts').select('id').where('name', '=', name).executeTakeFirst())?.id
+}
+
 /**
  * The hosts of these names, in that order; all hosts by name when `names` is undefined. Failure `unknown-host` names
  * those that there are not.

@@ -75,6 +75,26 @@ test('a boot token that was read by somebody else and shown again is refused, an
   expect(await register(token)).toMatchObject({ deployment })
 })
 
+test('without a good token nobody learns which hosts there are, or which are being deployed', async () => {
+  await armDeployment(world, deployment)
+  const { registerHost } = serviceHandlers(world)
+  const answers = []
+  for (const host of ['n1', 'n2', 'no-such-host']) {
+    for (const caller of [bearer('a guess'), { kind: 'stranger', address: '10.77.0.66' } as const]) {
+      const input = { host, agent: first, agentVersion: '1', inventory: exampleInventory }
+      const { code, message, at, cause } = (await registerHost(input, caller).catch(
+        (error: Failure) => error,
+      )) as Failure
+      answers.push({ code, message, at, cause })
+    }
+  }
+  expect(answers[0]?.code).toBe('token-refused')
+  for (const answer of answers) expect(answer).toEqual(answers[0])
+  // The host's own story says more.
+  const { events } = await controlHandlers(world).listEvents({ nodeset: 'n2' }, admin)
+  expect(events.at(-1)?.text).toBe('an agent at 10.77.0.66 was refused: no deployment of n2 is under way')
+})
+
 test('a boot token of an attempt that was given up is refused', async () => {
   const old = await armDeployment(world, deployment, 'nonce-1')
   await armDeployment(world, deployment, 'nonce-2')

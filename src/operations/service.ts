@@ -21,7 +21,7 @@ import {
 } from '../db/deployments.ts'
 import { findErasure } from '../db/erasures.ts'
 import { about, addEvent } from '../db/events.ts'
-import { findHosts, interfacesOf, inventoriesOf, putInventory } from '../db/hosts.ts'
+import { hostIdOf, interfacesOf, inventoriesOf, putInventory } from '../db/hosts.ts'
 import { signatureOf } from '../db/images.ts'
 import type { Db } from '../db/open.ts'
 import { scriptsOfRollout } from '../db/scripts.ts'
@@ -178,11 +178,11 @@ async function registerHost(
 ) {
   const { db, keyring, now } = world
   const admitted = await db.transaction().execute(async (tx) => {
-    const [host] = await findHosts(tx, [input.host])
-    invariant(host, 'findHosts returns every host or fails')
-    const deployment = (await activeDeployments(tx, [host.id])).get(host.id)
-    if (!deployment) throw new Failure('token-refused', `no deployment of ${input.host} is under way`)
-    bearer(caller, attemptToken(keyring, armed(deployment)), 'boot token')
+    const hostId = await hostIdOf(tx, input.host)
+    const deployment = hostId === undefined ? undefined : (await activeDeployments(tx, [hostId])).get(hostId)
+    // One answer to whoever has no good token: no stranger learns which hosts there are, or what is under way.
+    bearer(caller, deployment && attemptToken(keyring, armed(deployment)), 'boot token')
+    invariant(deployment, 'only a deployment has a token')
     if (isTooOld(input.agentVersion)) return { tooOld: deployment, row: deployment }
     if (deployment.agent === input.agent) return { row: deployment, tooOld: undefined }
     if (deployment.agent !== null) {
@@ -200,7 +200,7 @@ async function registerHost(
     if (!(await moveDeployment(tx, deployment, 'deploying', change, { by: 'agent', at: now() }))) {
       throw new Failure('wrong-state', `the deployment of ${input.host} has just changed: ask again`)
     }
-    await putInventory(tx, host.id, JSON.stringify(input.inventory), now())
+    await putInventory(tx, deployment.host_id, JSON.stringify(input.inventory), now())
     const { cpuCount, memoryBytes, disks, firmware } = input.inventory
     const text = `the agent registered from ${caller.address}: ${firmware}, ${cpuCount} CPU, ${Math.round(memoryBytes / 2 ** 20)} MiB, ${disks.length} disks`
     await addEvent(tx, { source: 'agent', kind: 'registered', text, ...about(deployment) }, now())
@@ -230,11 +230,12 @@ async function tellRefusal(
   { host, address, error }: { readonly host: string; readonly address: string; readonly error: unknown },
 ): Promise<void> {
   if (!(error instanceof Failure) || error.code !== 'token-refused' || mayTellRefusal() === undefined) return
-  const [found] = await findHosts(db, [host])
-  if (!found) return
-  const deployment = (await activeDeployments(db, [found.id])).get(found.id)
-  const text = `an agent at ${address} was refused: ${error.message}`
-  const event = { source: 'service', kind: 'token-refused', text, hostId: found.id, deploymentId: deployment?.id }
+  const hostId = await hostIdOf(db, host)
+  if (hostId === undefined) return
+  const deployment = (await activeDeployments(db, [hostId])).get(hostId)
+  const why = deployment ? error.message : `no deployment of ${host} is under way`
+  const text = `an agent at ${address} was refused: ${why}`
+  const event = { source: 'service', kind: 'token-refused', text, hostId, deploymentId: deployment?.id }
   await addEvent(db, event, now())
 }
 
