@@ -132,7 +132,6 @@ export async function addDeployment(
       waiting_for:
         state === 'queued' ? 'its turn' : `its rollout to let ${wave === 0 ? 'the canary' : `wave ${wave}`} begin`,
       history: JSON.stringify([{ state, at: now } satisfies StateTime]),
-      lease_until: 0,
     })
     .executeTakeFirstOrThrow()
   return Number(inserted.insertId)

@@ -116,9 +116,9 @@ export function isElsewhere(error: unknown): boolean {
   return chain(error).some((e) => elsewhereNumbers.has(numberOf(e)))
 }
 
-/** Whether the schema has this table, column, index or row of a migration already. */
+/** Whether the schema has this table, column, index or row of a migration already, or no longer has what one drops. */
 export function isRepeat(error: unknown): boolean {
-  return chain(error).some((e) => [1050, 1060, 1061, 1062].includes(numberOf(e)))
+  return chain(error).some((e) => [1050, 1060, 1061, 1062, 1091].includes(numberOf(e)))
 }
 
 /** A change whose answer was lost: it may have been made, so nobody here makes it again. */

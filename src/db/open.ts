@@ -18,6 +18,7 @@ import { up as proofs } from './migrations/012-proofs.ts'
 import { up as events } from './migrations/013-events.ts'
 import { up as machine } from './migrations/014-machine.ts'
 import { up as operation } from './migrations/015-operation.ts'
+import { up as beatsAlone } from './migrations/016-beats-alone.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
@@ -43,6 +44,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '013-events': { up: events },
   '014-machine': { up: machine },
   '015-operation': { up: operation },
+  '016-beats-alone': { up: beatsAlone },
 }
 
 /** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */

@@ -233,8 +233,6 @@ export type DeploymentRow = {
   /** The loop that works on the row, and a number that it counts up as long as it lives; see db/claims.ts. */
   lease_owner: string | null
   lease_beat: Generated<number>
-  /** Of before there were beats: nobody reads it. */
-  lease_until: number
   /** When the agent's step began. */
   step_since: number | null
   /** The number of the last report of progress that counted, in this attempt. */

@@ -61,10 +61,16 @@ async function fill(db: Kysely<Schema>): Promise<void> {
   }
 }
 
+/** Columns that a migration drops because nothing reads them. */
+const dropped: Readonly<Record<string, readonly string[]>> = { deployments: ['lease_until'] }
+
 function expectKept(before: Rows, after: Rows): void {
   for (const [table, rows] of before) {
     const now = after.get(table) ?? []
-    for (const row of rows) expect(now, table).toContainEqual(expect.objectContaining(row))
+    for (const row of rows) {
+      const kept = Object.entries(row).filter(([column]) => !dropped[table]?.includes(column))
+      expect(now, table).toContainEqual(expect.objectContaining(Object.fromEntries(kept)))
+    }
   }
 }
 
@@ -80,6 +86,10 @@ for (const kind of databaseKinds) {
       })
       const db = await openDatabase(place)
       try {
+        for (const table of await db.introspection.getTables()) {
+          const columns = table.columns.map((column) => column.name)
+          expect(columns).not.toEqual(expect.arrayContaining([...(dropped[table.name] ?? [''])]))
+        }
         expectKept(before, await allRows(db))
       } finally {
         await db.destroy()
