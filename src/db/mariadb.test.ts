@@ -134,6 +134,24 @@ describe.runIf(databaseKinds.includes('mariadb'))('MariaDB', () => {
     await server.start()
   }, 120_000)
 
+  test('a server that goes away and stays away is a failure for who had a connection to it, and no connection is counted twice', async () => {
+    const many = (count: number) =>
+      Promise.allSettled(Array.from({ length: count }, () => sql`select sleep(0.3)`.execute(db)))
+    await many(8)
+    await server.kill('SIGKILL')
+    for (const result of await many(8)) {
+      expect(result).toMatchObject({
+        status: 'rejected',
+        reason: { code: 'database-unavailable', message: expect.stringMatching(/cannot be reached/) },
+      })
+    }
+    await server.start()
+    await many(60)
+    const [most] = (await server.execute(`show status like 'Max_used_connections'`)) as { Value: string }[]
+    // The pool's own, and the administrator's.
+    expect(Number(most?.Value)).toBeLessThanOrEqual(17)
+  }, 180_000)
+
   test('a server that is not there is a failure that names it, after a while, and so is a wrong password', async () => {
     const nowhere: MariadbPlace = { ...place, nodes: [{ host: '127.0.0.1', port: 1 }] }
     await expect(openDatabase(nowhere)).rejects.toMatchObject({

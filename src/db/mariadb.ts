@@ -89,6 +89,8 @@ class MariadbConnection implements DatabaseConnection {
   readonly #pool: MariadbPool
   readonly #options: MariadbOptions & { readonly name: string }
   #session: Session
+  /** False while a new one is sought in place of a broken one. */
+  #hasSession = true
   #isBroken = false
   #isInTransaction = false
   /** What ended the transaction on the server's side, before its end here: no statement may follow. */
@@ -150,7 +152,13 @@ class MariadbConnection implements DatabaseConnection {
   }
 
   release(): void {
-    this.#pool.release(this.#session, this.#isBroken || this.#isInTransaction)
+    this.#giveBack(this.#isBroken || this.#isInTransaction)
+  }
+
+  /** Once only: the pool counts those that are out. */
+  #giveBack(isBroken: boolean): void {
+    if (this.#hasSession) this.#pool.release(this.#session, isBroken)
+    this.#hasSession = false
   }
 
   async #inTransaction<R>(query: CompiledQuery): Promise<QueryResult<R>> {
@@ -174,8 +182,13 @@ class MariadbConnection implements DatabaseConnection {
   }
 
   async #renew(): Promise<void> {
-    this.#pool.release(this.#session, true)
-    this.#session = await this.#pool.acquire()
+    this.#giveBack(true)
+    try {
+      this.#session = await this.#pool.acquire()
+      this.#hasSession = true
+    } catch (error) {
+      throw asFailure(error, this.#options.name)
+    }
     this.#isBroken = false
   }
 
