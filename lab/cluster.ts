@@ -12,7 +12,7 @@ import { powerPort } from '../src/contract/power.ts'
 import type { EventView } from '../src/contract/types.ts'
 import { until } from '../src/lib/until.ts'
 import type { LabConfig } from './config.ts'
-import { createLab, destroyLab, type Lab } from './lab.ts'
+import { createLab, destroyLab, type Lab, type LabMachine } from './lab.ts'
 import { inNamespace } from './network.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -103,17 +103,21 @@ export async function openCluster(
   }
 }
 
-/** Makes the lab's machines known to the service, each with its controller. */
-export async function addLabHosts({ lab, control }: Cluster, password: string): Promise<void> {
-  for (const machine of lab.machines) {
-    await control.addHost({
+/** Makes the lab's machines known to the service, all or those of these names, each with its controller. */
+export async function addLabHosts(cluster: Cluster, password: string, names?: readonly string[]): Promise<void> {
+  for (const machine of cluster.lab.machines) {
+    if (names?.includes(machine.name) === false) continue
+    await cluster.control.addHost({
       name: machine.name,
       interfaces: [{ mac: machine.mac, ip: machine.address }],
-      powerMethods: [
-        { driver: 'ipmi', address: machine.bmcAddress, username: lab.bmc.username, password, options: [] },
-      ],
+      powerMethods: [bmcOf(cluster.lab, machine, password)],
     })
   }
+}
+
+/** The controller of a machine, as the service is told of it. */
+export function bmcOf({ bmc }: Lab, { bmcAddress }: LabMachine, password: string) {
+  return { driver: 'ipmi', address: bmcAddress, username: bmc.username, password, options: [] }
 }
 
 /** Publishes an image file and waits until it is there. */

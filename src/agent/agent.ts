@@ -12,7 +12,7 @@ import { causeChain, Failure, invariant } from '../model/failure.ts'
 import type { Manifest } from '../model/image.ts'
 import { checkSignature } from '../model/image-signature.ts'
 import type { Layout } from '../model/layout.ts'
-import type { AgentArguments } from './arguments.ts'
+import type { HostArguments } from './arguments.ts'
 import { writeBootBlock } from './boot-block.ts'
 import { putDiskFirst } from './boot-entry.ts'
 import { checkBootLoader, mountAndInstall } from './boot-loader.ts'
@@ -44,7 +44,7 @@ export type Outcome =
   | { readonly kind: 'stays'; readonly why: readonly string[] }
 
 export type Agent = {
-  readonly arguments: AgentArguments
+  readonly arguments: HostArguments
   readonly version: string
   /** A client of the Service Port that presents `token`. */
   readonly connect: (token: Secret) => ServiceClient

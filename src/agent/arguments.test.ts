@@ -21,7 +21,15 @@ test('a service that is called by TLS is known by its pin, and is not believed w
 
 test('of a word given twice the last counts', () => {
   const words = 'hades.service=http://a:1 hades.token=t hades.host=n01 hades.host=n02'
-  expect(parseArguments(words).host).toBe('n02')
+  expect(parseArguments(words)).toMatchObject({ purpose: 'deployment', host: 'n02' })
+})
+
+test('a machine that is to report what it is has a MAC address in place of a name', () => {
+  const words = 'hades.service=http://a:1 hades.token=t hades.agent=report'
+  const given = parseArguments(`${words} hades.mac=52:54:00:12:34:0A`)
+  expect(given).toMatchObject({ purpose: 'report', mac: '52:54:00:12:34:0a' })
+  expect(() => parseArguments(words)).toThrow(/hades.mac is missing/)
+  expect(() => parseArguments(`${words} hades.mac=n01`)).toThrow(/hades.mac is wrong/)
 })
 
 test.each([

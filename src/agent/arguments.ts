@@ -4,10 +4,16 @@ import { plainFingerprint } from '../client/trust.ts'
 import { Secret } from '../lib/secret.ts'
 import { Failure } from '../model/failure.ts'
 
-export type AgentArguments = {
+/** For what the machine was booted: a deployment of a host, or, as nobody knows it, the report of what it is. */
+export type AgentArguments =
+  | ({ readonly purpose: 'deployment' } & HostArguments)
+  | ({ readonly purpose: 'report' } & ReportArguments)
+export type HostArguments = CommonArguments & { readonly host: string }
+export type ReportArguments = CommonArguments & { readonly mac: string }
+
+type CommonArguments = {
   /** Base URL of the service, such as http://10.77.0.1:7780 */
   readonly service: string
-  readonly host: string
   /** The one-time boot token. */
   readonly token: Secret
   /** The public key that images must be signed by, base64; undefined when the script was of a service that signs none. */
@@ -22,7 +28,8 @@ export type AgentArguments = {
 
 /**
  * Reads `hades.service=URL hades.host=NAME hades.token=TOKEN`, and `hades.mac=`, `hades.key=` and `hades.pin=` where they are given, out of a kernel command
- * line; of a word given twice the last counts, as the kernel has it. Throws Failure `bad-input` naming the word that is missing or wrong.
+ * line; with `hades.agent=report` the machine has no name, and must have its `hades.mac`. Of a word given twice the last counts, as the kernel has it. Throws
+ * Failure `bad-input` naming the word that is missing or wrong.
  */
 export function parseArguments(commandLine: string): AgentArguments {
   const words = new Map<string, string>()
@@ -55,15 +62,22 @@ export function parseArguments(commandLine: string): AgentArguments {
     )
   }
   const stage2Sha256 = words.get('stage2.sha256')
-  return {
+  const isMac = (value: string): boolean => /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(value)
+  const common = {
     ...(pin === undefined ? {} : { pin }),
     ...(key === undefined ? {} : { key }),
     ...(stage2Sha256 !== undefined && /^[0-9a-f]{64}$/.test(stage2Sha256) ? { stage2Sha256 } : {}),
-    ...(mac !== undefined && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac) ? { mac: mac.toLowerCase() } : {}),
+    ...(mac !== undefined && isMac(mac) ? { mac: mac.toLowerCase() } : {}),
     service,
-    host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),
-    token: new Secret(take('token', (value) => value !== '', 'of a boot token')),
   }
+  const whose =
+    words.get('agent') === 'report'
+      ? { purpose: 'report' as const, mac: take('mac', isMac, 'of a MAC address').toLowerCase() }
+      : {
+          purpose: 'deployment' as const,
+          host: take('host', (value) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value), 'of a host name'),
+        }
+  return { ...common, ...whose, token: new Secret(take('token', (value) => value !== '', 'of a boot token')) }
 }
 
 function isHttpUrl(value: string): boolean {

@@ -32,7 +32,8 @@ export class FakeService {
   handlers(): Handlers<Operations> {
     const told = async (call: Call, caller: Caller): Promise<Answer> => {
       this.calls.push(call)
-      const wanted = call.name === 'registerHost' ? this.bootToken : this.sessionKey
+      const isFirst = call.name === 'registerHost' || call.name === 'reportDiscovered'
+      const wanted = isFirst ? this.bootToken : this.sessionKey
       if (caller.kind !== 'bearer' || caller.token !== wanted) throw new Failure('token-refused', 'it is not the token')
       return (await this.before(call)) ?? { action: 'continue' }
     }
@@ -40,6 +41,10 @@ export class FakeService {
       registerHost: async (input, caller) => {
         await told({ name: 'registerHost', input }, caller)
         return { deployment: 7, sessionKey: this.sessionKey, instructions: this.instructions }
+      },
+      reportDiscovered: async (input, caller) => {
+        await told({ name: 'reportDiscovered', input }, caller)
+        return {}
       },
       getInstructions: async (input, caller) => {
         await told({ name: 'getInstructions', input }, caller)

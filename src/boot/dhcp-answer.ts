@@ -13,13 +13,16 @@ export type DhcpClient = { readonly kind: ClientKind; readonly arch: ClientArch 
 
 /** What the database says of one MAC address. */
 export type Reservation = {
-  readonly host: string
-  readonly hostId: number
+  /** Undefined for a machine that is no host and has an address of the pool. */
+  readonly host?: string
+  readonly hostId?: number
   /** Dotted IPv4. */
   readonly address: string
   /** Also goes into the event, to tell later what the host was to boot. */
   readonly bootTarget: BootTarget
   readonly loader: Loader
+  /** In place of the server's. */
+  readonly leaseSeconds?: number
 }
 
 export type DhcpConfig = {
@@ -198,7 +201,7 @@ function decideRequest(message: DhcpMessage, reservation: Reservation, config: D
 
 function leaseOf(message: DhcpMessage, messageType: 'offer' | 'ack', reservation: Reservation, config: DhcpConfig) {
   const reply = informed(message, reservation, config)
-  const options = { ...reply.options, messageType, leaseSeconds: config.leaseSeconds }
+  const options = { ...reply.options, messageType, leaseSeconds: reservation.leaseSeconds ?? config.leaseSeconds }
   const clientAddress = messageType === 'offer' ? unset : message.clientAddress
   return withinLimit(message, { ...reply, clientAddress, yourAddress: reservation.address, options })
 }

@@ -18,11 +18,11 @@ import {
 
 type Seen = { readonly mac: string; readonly client: DhcpClient; readonly text: string }
 
-/** A message of a known host, answered or, for a reason in `text`, not. */
+/** A message of a host, or of a machine with an address of the pool, answered or, for a reason in `text`, not. */
 type HostEvent = Seen & {
   readonly kind: 'dhcp.discover' | 'dhcp.request' | 'dhcp.inform' | 'dhcp.decline' | 'dhcp.release' | 'dhcp.odd'
-  readonly host: string
-  readonly hostId: number
+  readonly host?: string
+  readonly hostId?: number
   readonly bootTarget: BootTarget
   readonly answer: DhcpDecision['answer']
   /** The address offered or acknowledged. */
@@ -56,8 +56,11 @@ export type DhcpServerOptions = {
   readonly clientPort?: number
   /** `full`: addresses and boot files, from the reservations. */
   readonly mode: 'full'
-  /** The reservation of a MAC address (lower-case with colons). `signal` aborts when the answer would come too late. */
-  readonly lookup: (mac: string, signal: AbortSignal) => Promise<Reservation | undefined>
+  /**
+   * The reservation of a MAC address (lower-case with colons), for who asks with it. `signal` aborts when the answer would come
+   * too late.
+   */
+  readonly lookup: (mac: string, client: DhcpClient, signal: AbortSignal) => Promise<Reservation | undefined>
   readonly config: DhcpConfig
   /** Must not throw: a request has nobody else to report to. */
   readonly onEvent: (event: DhcpEvent) => void
@@ -159,7 +162,7 @@ export class DhcpServer {
     const client = classifyClient(message)
     let doing = 'look up'
     try {
-      const reservation = await this.#lookUp(mac, limit)
+      const reservation = await this.#lookUp(mac, client, limit)
       if (reservation === undefined) {
         const suppressed = this.#mayTellUnknown()
         const { messageType = 'request', vendorClass = 'without vendor class' } = message.options
@@ -167,7 +170,7 @@ export class DhcpServer {
         if (suppressed !== undefined) this.#tell({ kind: 'dhcp.unknown', mac, client, text, suppressed })
         return
       }
-      doing = `answer ${reservation.host},`
+      doing = reservation.host === undefined ? 'answer' : `answer ${reservation.host},`
       const decision = decideDhcp(message, reservation, this.#options.config)
       if (decision.answer !== 'none') await this.#send(message, decision.reply)
       this.#tell(eventOf(message, { mac, client }, reservation, decision))
@@ -176,7 +179,7 @@ export class DhcpServer {
     }
   }
 
-  async #lookUp(mac: string, limit: AbortController): Promise<Reservation | undefined> {
+  async #lookUp(mac: string, client: DhcpClient, limit: AbortController): Promise<Reservation | undefined> {
     const { promise: aborted, reject } = Promise.withResolvers<never>()
     limit.signal.addEventListener('abort', () => reject(limit.signal.reason), { once: true })
     const late = setTimeout(
@@ -185,7 +188,7 @@ export class DhcpServer {
     )
     try {
       // A look-up that does not heed its signal must not keep its place in flight either.
-      return await Promise.race([aborted, this.#options.lookup(mac, limit.signal)])
+      return await Promise.race([aborted, this.#options.lookup(mac, client, limit.signal)])
     } finally {
       clearTimeout(late)
     }
@@ -231,9 +234,10 @@ function eventOf(
   decision: DhcpDecision,
 ): HostEvent {
   const { host, hostId, bootTarget } = reservation
+  const named = host === undefined || hostId === undefined ? {} : { host, hostId }
   const { messageType } = message.options
-  const event = { ...seen, kind: kindOf(messageType), host, hostId, bootTarget, answer: decision.answer }
-  const said = `${host} (${seen.client.kind}, ${seen.client.arch}) sent ${messageType ?? 'a message without type'}${askedFor(message)}`
+  const event = { ...seen, kind: kindOf(messageType), ...named, bootTarget, answer: decision.answer }
+  const said = `${host ?? seen.mac} (${seen.client.kind}, ${seen.client.arch}) sent ${messageType ?? 'a message without type'}${askedFor(message)}`
   if (decision.answer === 'none') {
     const { reason, otherServer } = decision
     return { ...event, ...(otherServer === undefined ? {} : { otherServer }), text: `${said}: ${reason}` }

@@ -93,14 +93,20 @@ export function bootRecorder(db: Kysely<Schema>, options: BootRecorderOptions): 
       const text = `asked for its ${loader} script by ${via.toUpperCase()}: boots ${target}${because}`
       tell({ source: via, kind: 'boot-script', text, whose })
     },
-    stranger: ({ mac, via, loader, policy }) => {
-      const told = policy === 'local' ? 'boots its disk' : 'is told nothing'
-      const text = `asked for its ${loader} script by ${via.toUpperCase()}: it is no host and ${told}`
+    stranger: ({ mac, via, loader, answer }) => {
+      const text = `asked for its ${loader} script by ${via.toUpperCase()}: it is no host and ${toldStrangers[answer]}`
       tell({ source: via, kind: 'boot-stranger', text, whose: { mac } })
     },
     settled: queue.settled,
     close: queue.close,
   }
+}
+
+const toldStrangers: Readonly<Record<StrangersRequest['answer'], string>> = {
+  nothing: 'is told nothing',
+  local: 'boots its disk',
+  scout: 'boots the scout, to report what it is',
+  hold: 'waits: many machines that nobody knows ask at once',
 }
 
 /**

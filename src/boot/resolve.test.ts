@@ -153,8 +153,8 @@ test('a machine of no host is told nothing, or to boot its disk, as the policy s
   expect(local).not.toMatch(/vmlinuz|hades\.token/)
   await setBootTarget(db, hostId, { target: 'local' }, now)
   expect(local.replaceAll('00-99', '00-01').replaceAll('unknown', 'n1')).toBe(await ask())
-  expect(strangers.map((one) => [one.mac, one.policy])).toEqual([
-    ['52:54:00:00:00:99', 'ignore'],
+  expect(strangers.map((one) => [one.mac, one.answer])).toEqual([
+    ['52:54:00:00:00:99', 'nothing'],
     ['52:54:00:00:00:99', 'local'],
   ])
 })

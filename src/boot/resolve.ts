@@ -2,7 +2,6 @@
 // record of the host at this moment; every other path is a file of the boot folders. TFTP and HTTP answer from here alike.
 import type { Kysely } from 'kysely'
 import { type BootView, bootByMac, endOnce, knownPartition, markAsked } from '../db/boot.ts'
-import { discoveryPolicy } from '../db/discovered.ts'
 import { lookUpProfile } from '../db/profiles.ts'
 import type { Schema } from '../db/schema.ts'
 import type { Keyring } from '../lib/seal.ts'
@@ -15,13 +14,14 @@ import {
   type ResolveBoot,
   targetNow,
 } from '../model/boot.ts'
-import type { DiscoveryPolicy } from '../model/discovery.ts'
+import type { StrangerAnswer } from '../model/discovery.ts'
 import { causeChain, Failure } from '../model/failure.ts'
 import { fillArguments, type NetbootProfile } from '../model/profile.ts'
 import { bootToken } from '../model/token.ts'
 import { renderScript } from './render-script.ts'
 import { readBootFile } from './root.ts'
 import { type BootScript, netbootOf, type ScriptLoader, scoutKernelArgs, scriptOfPath } from './scripts.ts'
+import { strangerTeller, type ToldStranger } from './strangers.ts'
 
 /** The folders whose files are served: loaders at the top of the namespace, the others below names of their own. */
 export type BootFolders = {
@@ -56,7 +56,7 @@ export type StrangersRequest = {
   readonly mac: string
   readonly via: BootRequest['via']
   readonly loader: ScriptLoader
-  readonly policy: DiscoveryPolicy
+  readonly answer: StrangerAnswer
 }
 
 export type RenderedScript = {
@@ -81,13 +81,19 @@ export async function bootFile(folders: BootFolders, path: string): Promise<Boot
 
 /** Makes the answerer of boot requests. */
 export function bootResolver(options: ResolveOptions): ResolveBoot {
-  const { db, now, folders, onScript } = options
+  const { db, now, folders, onScript, onStranger } = options
+  const tellStranger = strangerTeller(options)
   return async ({ via, path }): Promise<BootContent | undefined> => {
     const asked = scriptOfPath(path)
     if (!asked) return await bootFile(folders, path)
     const view = await bootByMac(db, asked.mac)
-    if (!view) return await answerStranger(options, { mac: asked.mac, via, loader: asked.loader })
-    const { loader, hasFailed } = asked
+    const { mac, loader, hasFailed } = asked
+    if (!view) {
+      const told = await tellStranger(mac)
+      onStranger({ mac, via, loader, answer: told.answer })
+      const script = strangersScript(options, mac, told)
+      return script && { kind: 'rendered', body: renderScript(loader, script), mediaType: 'text/plain' }
+    }
     const at = now()
     const target = targetNow(view.record, at)
     if (hasFailed) {
@@ -104,21 +110,26 @@ export function bootResolver(options: ResolveOptions): ResolveBoot {
   }
 }
 
-/** A machine that nobody made known boots what it would boot without us, or is told to boot its disk. */
-async function answerStranger(
-  { db, httpBase, onStranger }: ResolveOptions,
-  request: Omit<StrangersRequest, 'policy'>,
-): Promise<BootContent | undefined> {
-  const policy = await discoveryPolicy(db)
-  onStranger({ ...request, policy })
-  if (policy === 'ignore') return undefined
-  const script: BootScript = {
-    host: { name: 'unknown', mac: request.mac },
-    bootUrl: `${httpBase}/boot`,
-    target: 'local',
+/**
+ * A machine that nobody made known: it boots what it would boot without us, or its disk, or the scout, with a token that is good
+ * for one report of its inventory and without anything that a deployment needs.
+ */
+function strangersScript(
+  options: ResolveOptions,
+  mac: string,
+  { answer, token }: ToldStranger,
+): BootScript | undefined {
+  if (answer === 'nothing') return undefined
+  const common = { host: { name: 'unknown', mac }, bootUrl: `${options.httpBase}/boot` }
+  if (answer === 'local') return { ...common, target: 'local' }
+  if (answer === 'hold' || token === undefined) {
+    return { ...common, target: 'hold', why: 'many machines that nobody knows ask at once' }
   }
-  return { kind: 'rendered', body: renderScript(request.loader, script), mediaType: 'text/plain' }
+  const words = [...scoutWords(options, mac), `hades.token=${token.reveal()}`, 'hades.agent=report']
+  return { ...common, target: 'scout', ...scoutFiles, args: [...words, ...options.scoutArgs] }
 }
+
+const scoutFiles = { kernelPath: `${scoutPrefix}vmlinuz`, initrdPaths: [`${scoutPrefix}stage1.img`] }
 
 /** What the record of this host says now. */
 async function scriptFor(options: ResolveOptions, view: BootView, target: BootTarget): Promise<BootScript> {
@@ -149,8 +160,7 @@ async function scriptFor(options: ResolveOptions, view: BootView, target: BootTa
       return {
         ...common,
         target: 'scout',
-        kernelPath: `${scoutPrefix}vmlinuz`,
-        initrdPaths: [`${scoutPrefix}stage1.img`],
+        ...scoutFiles,
         args: [
           ...scoutArguments(options, view),
           ...(token ? [`hades.token=${token.reveal()}`] : []),
@@ -161,16 +171,19 @@ async function scriptFor(options: ResolveOptions, view: BootView, target: BootTa
   }
 }
 
-function scoutArguments({ httpBase, pinned, stage2Sha256, imageKey }: ResolveOptions, view: BootView): string[] {
+function scoutArguments(options: ResolveOptions, view: BootView): string[] {
+  return [...scoutWords(options, view.mac), `hades.host=${view.host}`, `hades.key=${options.imageKey}`]
+}
+
+/** What every scout is told: where its service is, which interface it booted from, and what its stage 2 is. */
+function scoutWords({ httpBase, pinned, stage2Sha256 }: ResolveOptions, mac: string): string[] {
   return [
     ...scoutKernelArgs,
     `hades.service=${pinned?.url ?? httpBase}`,
     ...(pinned ? [`hades.pin=${pinned.fingerprint}`] : []),
-    `hades.host=${view.host}`,
-    `hades.mac=${view.mac}`,
+    `hades.mac=${mac}`,
     `hades.stage2=${httpBase}/boot/${scoutPrefix}stage2.squashfs`,
     `hades.stage2.sha256=${stage2Sha256}`,
-    `hades.key=${imageKey}`,
   ]
 }
 

@@ -7,7 +7,8 @@ import { type DeploymentState, deploymentStates } from '../model/deployment.ts'
 import { Failure } from '../model/failure.ts'
 import { type HostSort, hostSorts, loaders } from '../model/host.ts'
 import { addHostFileCommands } from './host-files.ts'
-import { duration, moment, plain, size } from './output.ts'
+import { inventoryLines } from './inventory-lines.ts'
+import { plain, size } from './output.ts'
 import { type OpenSession, tableOr } from './session.ts'
 
 type HostOptions = {
@@ -180,18 +181,6 @@ function details(host: HostView): string {
     }),
     ...(host.deployment ? [`deployment  ${host.deployment}: ${host.deploymentState}`] : []),
   ]
-  if (inventory && host.inventoryAt) {
-    const age = (Date.now() - Date.parse(host.inventoryAt)) / 1000
-    lines.push(
-      `seen        ${moment(host.inventoryAt)}, ${duration(age)} ago`,
-      `machine     ${[inventory.vendor, inventory.product, inventory.serial].filter(Boolean).join(' ')}`,
-      `            ${inventory.firmware}, ${inventory.cpuCount} x ${inventory.cpuModel}, ${size(inventory.memoryBytes)}`,
-      ...inventory.disks.map((disk) => {
-        const identity = [disk.model, disk.serial && `serial ${disk.serial}`, disk.wwn && `wwn ${disk.wwn}`]
-        return `disk        ${disk.path}  ${size(disk.sizeBytes)}  ${identity.filter(Boolean).join(', ')}`
-      }),
-      ...inventory.interfaces.map((nic) => `network     ${nic.name}  ${nic.mac}  ${nic.carrier ? 'link' : 'no link'}`),
-    )
-  }
+  if (inventory && host.inventoryAt) lines.push(...inventoryLines(inventory, host.inventoryAt))
   return lines.map(plain).join('\n')
 }

@@ -1,6 +1,7 @@
 // The Service Port: for the agent in the scout, which asks what to do and reports what it did (paper, section II.B).
 import { Type } from 'typebox'
 import { captureReport } from './capture-types.ts'
+import { reportOperations } from './discovery.ts'
 import { eraseReport } from './erase-types.ts'
 import { operation, type Port } from './operation.ts'
 import { bytes, deploymentStep, failureCode, hostName, id, inventory, proof, transferCounts, words } from './types.ts'
@@ -13,6 +14,7 @@ const answer = Type.Object({
 })
 
 export const serviceOperations = {
+  ...reportOperations,
   registerHost: operation({
     summary: 'The agent presents its one-time boot token and its inventory, and gets its session key',
     access: 'boot',

@@ -19,6 +19,7 @@ import { up as events } from './migrations/013-events.ts'
 import { up as machine } from './migrations/014-machine.ts'
 import { up as operation } from './migrations/015-operation.ts'
 import { up as beatsAlone } from './migrations/016-beats-alone.ts'
+import { up as discovery } from './migrations/017-discovery.ts'
 import { type DatabasePlace, type MariadbPlace, nameOfPlace } from './place.ts'
 import { repeated } from './repeat.ts'
 import type { Schema } from './schema.ts'
@@ -45,6 +46,7 @@ const migrations: Readonly<Record<string, Pick<Migration, 'up'>>> = {
   '014-machine': { up: machine },
   '015-operation': { up: operation },
   '016-beats-alone': { up: beatsAlone },
+  '017-discovery': { up: discovery },
 }
 
 /** How long a transaction is begun again when others get in its way, or the connection is lost before it commits. */

@@ -406,6 +406,19 @@ export type DiscoveredRow = {
   sightings: number
   source: string
   said: string
+  /** A random word that the token of its report is derived from, and when it was made. */
+  nonce: string | null
+  armed_at: number | null
+  /** The agent that used the token: it may ask again, no other may. */
+  agent: string | null
+  /** The inventory in one line. */
+  found: string | null
+  /** As JSON of the contract's Inventory. */
+  inventory: string | null
+  inventory_at: number | null
+  /** From the pool, good until `leased_until`. */
+  ip: string | null
+  leased_until: number | null
 }
 
 /** What the administrator has set for the whole service. */

@@ -11,6 +11,7 @@ import { lookAtMachine } from '../agent/inventory.ts'
 import { createLog } from '../agent/log.ts'
 import { originLimits } from '../agent/origin.ts'
 import { reportLimits } from '../agent/report.ts'
+import { reportMachine } from '../agent/report-machine.ts'
 import { createClient } from '../client/client.ts'
 import { servicePort } from '../contract/service.ts'
 
@@ -33,17 +34,11 @@ async function main(): Promise<void> {
   const given = parseArguments(await readFile(values.arguments, 'utf8'))
   const connect: Parameters<typeof runAgent>[0]['connect'] = (token) =>
     createClient(servicePort, { kind: 'http', baseUrl: given.service, token, trust: { fingerprint: given.pin } })
-  const agent = {
-    arguments: given,
-    version: manifest.version,
-    connect,
-    look: lookAtMachine,
-    log,
-    peerAddress,
-    originLimits,
-    reportLimits,
-  }
-  const outcome = await runAgent(agent, stop.signal)
+  const common = { version: manifest.version, connect, look: lookAtMachine, log, reportLimits }
+  const outcome =
+    given.purpose === 'report'
+      ? await reportMachine({ ...common, arguments: given }, stop.signal)
+      : await runAgent({ ...common, arguments: given, peerAddress, originLimits }, stop.signal)
   if (outcome.kind === 'finished') {
     log.line(`${outcome.failed?.join(': ') ?? 'the service has taken what was done'}: ${outcome.action}`)
     if (outcome.action === 'stay') log.line('this machine stays in the scout, as it was told')

@@ -40,6 +40,8 @@ export const secretFile = (description: string, example?: string) =>
   text({ is: 'secret-file', word: 'file', description, ...(example === undefined ? {} : { example }) })
 
 const ipv4 = String.raw`^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$`
+const octet = String.raw`(?:25[0-5]|2[0-4]\d|1?\d?\d)`
+const ipv4Range = String.raw`^${octet}(?:\.${octet}){3}-${octet}(?:\.${octet}){3}$`
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 
@@ -64,6 +66,12 @@ export const configSchema = Type.Object({
     description: "this machine's IPv4 address on the machines' network; without it no machine is served",
   }),
   dhcp: choice(['full', 'off'], 'full', 'whether a DHCP server answers on that network'),
+  dhcpPool: text({
+    word: 'ip-ip',
+    pattern: ipv4Range,
+    example: '10.0.0.200-10.0.0.250',
+    description: 'addresses that DHCP lends to machines that are no host, while they boot; none without it',
+  }),
   router: text({
     word: 'ip',
     pattern: ipv4,

@@ -6,6 +6,7 @@ import { type DhcpServer, startDhcpServer } from '../boot/dhcp-server.ts'
 import { addBootRoutes } from '../boot/http-boot.ts'
 import { type BootRecorder, bootRecorder } from '../boot/record.ts'
 import { type BootFolders, bootFile, bootResolver } from '../boot/resolve.ts'
+import { poolReservations } from '../boot/strangers.ts'
 import { startTftpServer } from '../boot/tftp-server.ts'
 import { inProcess } from '../client/client.ts'
 import { controlPort } from '../contract/control.ts'
@@ -23,6 +24,7 @@ import { openLibrary } from '../image/library.ts'
 import { TokenBucket } from '../lib/rate-limit.ts'
 import { steadyClock } from '../lib/steady-clock.ts'
 import { targetNow } from '../model/boot.ts'
+import { poolAddresses } from '../model/discovery.ts'
 import { Failure } from '../model/failure.ts'
 import { signDigest } from '../model/image-signature.ts'
 import { bootPathOf } from '../model/profile.ts'
@@ -311,28 +313,32 @@ async function serveMachines(
     (graceMs) => tftp.drain(graceMs),
   )
   if (options.dhcp === 'off') return
-  const dhcp = await serveDhcp(world, { address, router: options.router }, recorder)
+  const dhcp = await serveDhcp(world, { ...options, address }, recorder)
   closing.add(() => dhcp.close())
 }
 
 async function serveDhcp(
   { db, log, now, bootBase }: World,
-  { address, router }: { address: string; router: string | undefined },
+  { address, router, dhcpPool }: Pick<Config, 'router' | 'dhcpPool'> & { readonly address: string },
   recorder: BootRecorder,
 ): Promise<DhcpServer> {
+  const prefixLength = await prefixLengthOf(address)
+  const pool = dhcpPool === undefined ? [] : poolAddresses(dhcpPool, { address, prefixLength })
+  const poolReservation = poolReservations({ db, now }, pool)
   return await startDhcpServer({
     mode: 'full',
     config: {
       serverAddress: address,
-      prefixLength: await prefixLengthOf(address),
+      prefixLength,
       router,
       leaseSeconds: 3600,
       httpBase: bootBase,
       tftpServer: address,
     },
-    lookup: async (mac) => {
+    lookup: async (mac, client) => {
       const view = await bootByMac(db, mac)
-      if (!view || view.ip === null) return undefined
+      if (!view) return pool.length === 0 ? undefined : await poolReservation(mac, client)
+      if (view.ip === null) return undefined
       return {
         host: view.host,
         hostId: view.hostId,

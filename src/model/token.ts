@@ -38,6 +38,22 @@ export function sessionKey(
     : keyring.token(keyIdOf(nonce), 'session', String(id), nonce, agent)
 }
 
+/** For how long a machine that is no host may use the token that it was told. */
+export const reportTokenMs = 60 * 60_000
+
+/**
+ * What a machine that is no host shows with the inventory that it reports, once; undefined when it was told none, too long
+ * ago, or by a key that is gone. Nothing else is opened by it: every other word comes from a deployment.
+ */
+export function reportToken(
+  keyring: Keyring,
+  { mac, nonce, armedAt }: { readonly mac: string; readonly nonce: string | null; readonly armedAt: number | null },
+  now: number,
+): Secret | undefined {
+  if (nonce === null || armedAt === null || now - armedAt >= reportTokenMs) return undefined
+  return keyring.token(keyIdOf(nonce), 'report', mac, nonce)
+}
+
 /**
  * What an agent shows to the tracker. Announces go in clear beside the images; who reads one can take this agent's place in
  * its swarm, and nothing else: the session key cannot be told from it.

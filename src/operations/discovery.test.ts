@@ -6,7 +6,7 @@ import { controlPort } from '../contract/control.ts'
 import type { PortClient } from '../contract/operation.ts'
 import { recordSighting } from '../db/discovered.ts'
 import { controlHandlers } from './control.ts'
-import { openTestWorld, type TestWorld } from './testing.ts'
+import { fillDiscovered, openTestWorld, type TestWorld } from './testing.ts'
 
 let world: TestWorld
 let control: PortClient<typeof controlPort.operations>
@@ -26,7 +26,7 @@ async function asks(times: number): Promise<void> {
     onLost: (error) => expect(error).toBeUndefined(),
     onHeldUp: (error) => expect(error).toBeUndefined(),
   })
-  for (let i = 0; i < times; i += 1) recorder.stranger({ mac, via: 'tftp', loader: 'grub', policy: 'ignore' })
+  for (let i = 0; i < times; i += 1) recorder.stranger({ mac, via: 'tftp', loader: 'grub', answer: 'nothing' })
   const client = { kind: 'firmware', arch: 'x64-uefi' } as never
   recorder.dhcp({ kind: 'dhcp.unknown', mac: '52:54:00:00:00:98', client, text: 'asked', suppressed: 0 })
   await recorder.settled()
@@ -65,18 +65,14 @@ test('the policy is kept, and a flood of addresses has a bound', async () => {
   expect((await control.listDiscovered({})).policy).toBe('ignore')
   await control.setDiscovery({ policy: 'local' })
   expect((await control.listDiscovered({})).policy).toBe('local')
-  await world.db.transaction().execute(async (tx) => {
-    for (let i = 0; i < 10_050; i += 1) {
-      const hex = i
-        .toString(16)
-        .padStart(6, '0')
-        .replace(/(..)(..)(..)/, '$1:$2:$3')
-      await recordSighting(tx, { mac: `02:00:00:${hex}`, source: 'dhcp', said: 'asked' }, i)
-    }
-  })
+  await fillDiscovered(world, 10_000, 1)
+  for (const n of [1, 2, 3]) {
+    await recordSighting(world.db, { mac: `06:00:00:00:00:0${n}`, source: 'dhcp', said: 'asked' }, world.now())
+  }
   const { n } = await world.db
     .selectFrom('discovered')
     .select((eb) => eb.fn.countAll<number>().as('n'))
     .executeTakeFirstOrThrow()
   expect(n).toBe(10_000)
+  expect((await control.listDiscovered({ limit: 1 })).machines).toMatchObject([{ mac: '06:00:00:00:00:03' }])
 })

@@ -12,7 +12,15 @@ import { addEvent } from '../db/events.ts'
 import { bury, findWebhook } from '../db/webhooks.ts'
 import { until } from '../lib/until.ts'
 import { captureIntake } from './capture-intake.ts'
-import { armDeployment, exampleInventory, exampleProof, nameImage, putState, type TestWorld } from './testing.ts'
+import {
+  armDeployment,
+  armReport,
+  exampleInventory,
+  exampleProof,
+  nameImage,
+  putState,
+  type TestWorld,
+} from './testing.ts'
 
 type Clients = {
   readonly control: PortClient<typeof controlOperations>
@@ -99,8 +107,11 @@ async function callHosts({ world, as }: Stage): Promise<void> {
     await recordSighting(world.db, { mac: `52:54:00:00:00:0${n}`, source: 'dhcp', said: 'a loader' }, world.now())
   }
   await control.listDiscovered({ state: 'waiting' })
+  await reportAsStranger({ world, as }, '52:54:00:00:00:06')
+  await control.getDiscovered({ mac: '52:54:00:00:00:06' })
   await control.approveDiscovered({ mac: '52:54:00:00:00:05', name: 'n5', powerMethods: [manual] })
   await control.ignoreDiscovered({ mac: '52:54:00:00:00:06', ignore: true })
+  await control.forgetDiscovered({ mac: '52:54:00:00:00:06' })
   await control.setDiscovery({ policy: 'local' })
   await control.setSite({ name: 'turin', egressBytesPerSecond: 10_000_000 })
   await control.listSites({ limit: 10 })
@@ -109,6 +120,12 @@ async function callHosts({ world, as }: Stage): Promise<void> {
   await power.setPower({ nodeset: 'n1', action: 'on', method: 1 })
   await power.setBootDevice({ nodeset: 'n1', device: 'network' })
   await power.testPower({ host: 'n1' })
+}
+
+/** The scout of a machine that is no host reports. */
+async function reportAsStranger({ world, as }: Pick<Stage, 'world' | 'as'>, mac: string): Promise<void> {
+  const report = { mac, agent: randomUUID(), agentVersion: '1', inventory: exampleInventory }
+  await as(await armReport(world, mac)).service.reportDiscovered(report)
 }
 
 async function callImages({ world, as }: Stage): Promise<void> {

@@ -15,7 +15,7 @@ import type { DeploymentKind } from '../model/capture.ts'
 import { arbitraryOf, sampleOf } from '../ports/fake-handlers.ts'
 import { type FaceName, faces, type RawAnswer } from '../ports/raw-call.ts'
 import { callEveryOperation, prepareAnew } from './every-operation.ts'
-import { armDeployment, exampleInventory, openTestWorld, putState } from './testing.ts'
+import { armDeployment, armReport, exampleInventory, openTestWorld, putState } from './testing.ts'
 
 const usual = inject('mariadbSocket') === undefined ? 8 : 4
 const numRuns = Number(process.env.FUZZ_RUNS ?? usual)
@@ -187,6 +187,9 @@ async function agentOf(kind: DeploymentKind, registers: boolean) {
 /** The input with the deployment of the agent that is at work, unless the field itself is what is tried. */
 async function sentOf(sent: Omit<Sent, 'token'>, mutation: Mutation): Promise<Sent> {
   if (sent.port.name !== 'service') return { ...sent, token: admin() }
+  if (sent.name === 'reportDiscovered') {
+    return { ...sent, token: await armReport(open.world, '52:54:00:00:00:06', randomUUID()) }
+  }
   const { deployment, key } = await agentOf(kinds[sent.name] ?? 'deploy', sent.name !== 'registerHost')
   const isTried = mutation.title.startsWith('deployment:') || sent.name === 'registerHost'
   const input = isTried ? sent.input : { ...(sent.input as object), deployment }

@@ -61,6 +61,16 @@ export async function hostView({ now }: World, db: Db, name: string) {
 
 /** Makes a host known, in a transaction of the caller's. */
 export async function addOne(world: World, tx: Db, input: Input<typeof controlOperations.addHost>, caller?: Caller) {
+  await addHostRow(world, tx, input)
+  return await answerAdded(world, tx, input.name, caller)
+}
+
+/** The rows of a new host, for who has more to add before it answers. Returns its id. */
+export async function addHostRow(
+  world: World,
+  tx: Db,
+  input: Input<typeof controlOperations.addHost>,
+): Promise<number> {
   const { keyring, now } = world
   const powerMethods = storedPowerMethods(keyring, input.powerMethods)
   if (input.setup !== undefined) await findSetup(tx, input.setup)
@@ -69,7 +79,12 @@ export async function addOne(world: World, tx: Db, input: Input<typeof controlOp
   const hostId = await addHost(tx, { ...input, loader, defaultTarget, powerMethods }, now())
   const text = `host ${input.name} was added`
   await addEvent(tx, { source: 'control', kind: 'host-added', text, hostId }, now())
-  const answer = await hostView(world, tx, input.name)
+  return hostId
+}
+
+/** The new host, kept as the answer of this call. */
+export async function answerAdded(world: World, tx: Db, name: string, caller?: Caller) {
+  const answer = await hostView(world, tx, name)
   await recordAnswer(tx, caller && onceOf(caller), answer)
   return answer
 }

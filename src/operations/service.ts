@@ -40,6 +40,7 @@ import { parseSetup } from '../model/setup.ts'
 import { attemptToken, newNonce, sessionKey } from '../model/token.ts'
 import { admit, armed, bearer, stop } from './agent-session.ts'
 import { captureIntake } from './capture-intake.ts'
+import { reportIntake } from './discovery.ts'
 import { eraseIntake, eraseWork } from './erasures.ts'
 import { fillPostInstall, type TemplateHost } from './post-install.ts'
 import { type TransferOrders, transferOrders } from './transfer-order.ts'
@@ -59,6 +60,7 @@ export function serviceHandlers(world: World): Handlers<typeof serviceOperations
   return {
     ...captureIntake(world).handlers,
     ...eraseIntake(world),
+    ...reportIntake(world),
 
     async registerHost(input, caller) {
       const { row, sessionKey } = await registerHost(world, input, caller).catch(async (error: unknown) => {

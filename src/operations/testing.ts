@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import pino from 'pino'
 import type { Inventory, Proof } from '../contract/types.ts'
 import { findDeployment, moveDeployment } from '../db/deployments.ts'
+import { lookUpSeen, putNonce, seenNow } from '../db/discovered.ts'
 import { openTestDatabase } from '../db/testing.ts'
 import { openLibrary } from '../image/library.ts'
 import { Keyring } from '../lib/seal.ts'
@@ -12,7 +13,7 @@ import { Secret } from '../lib/secret.ts'
 import { SigningKey } from '../lib/signing.ts'
 import { type DeploymentState, isOpen } from '../model/deployment.ts'
 import type { ImageKind } from '../model/image.ts'
-import { attemptToken } from '../model/token.ts'
+import { attemptToken, reportToken } from '../model/token.ts'
 import { newAttempts } from './attempts.ts'
 import type { World } from './world.ts'
 
@@ -88,6 +89,34 @@ export async function armDeployment(world: World, id: number, nonce = 'nonce-1')
   if (row.state !== 'powering') await moveDeployment(db, row, 'powering', attempt, by)
   await moveDeployment(db, await findDeployment(db, id), 'booting', { boot_nonce: nonce }, by)
   return attemptToken(world.keyring, { id, nonce })?.reveal() ?? ''
+}
+
+/** What the answer to a loader does while machines of no host are to boot the scout. Returns the token of the report. */
+export async function armReport({ db, now, keyring }: World, mac: string, nonce = 'nonce-1'): Promise<string> {
+  const row = await seenNow(db, { mac, source: 'boot', said: 'asked' }, now())
+  if (row) await putNonce(db, row, nonce, now())
+  const armed = await lookUpSeen(db, mac)
+  return (armed && reportToken(keyring, { mac, nonce, armedAt: armed.armed_at }, now())?.reveal()) ?? ''
+}
+
+/** As many machines of no host as are kept, each seen once, the first one longest ago. */
+export async function fillDiscovered({ db }: World, count: number, since: number): Promise<void> {
+  const hex = (number: number) => number.toString(16).padStart(2, '0')
+  const rows = Array.from({ length: count }, (_, index) => ({
+    mac: `02:00:00:00:${hex(index >> 8)}:${hex(index & 255)}`,
+    state: 'waiting' as const,
+    source: 'dhcp',
+    said: 'asked',
+    first_seen_at: since + index,
+    last_seen_at: since + index,
+    sightings: 1,
+  }))
+  for (let at = 0; at < rows.length; at += 500) {
+    await db
+      .insertInto('discovered')
+      .values(rows.slice(at, at + 500))
+      .execute()
+  }
 }
 
 /** Ends a deployment, or moves it, whatever the state machine says: what came before is not played. */
