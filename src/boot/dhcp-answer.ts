@@ -11,6 +11,9 @@ export type ClientKind = 'pxe' | 'ipxe' | 'http-boot' | 'scout' | 'system'
 export type ClientArch = 'bios' | 'uefi-x64' | 'uefi-ia32' | 'uefi-arm64' | 'unknown'
 export type DhcpClient = { readonly kind: ClientKind; readonly arch: ClientArch }
 
+/** `isRelayed`: it stands on another segment than the server, most likely in another network. */
+export type DhcpAsker = { readonly client: DhcpClient; readonly isRelayed: boolean }
+
 /** What the database says of one MAC address. */
 export type Reservation = {
   /** Undefined for a machine that is no host and has an address of the pool. */

@@ -7,6 +7,7 @@ import { type DhcpMessage, decodeDhcp, encodeDhcp } from '../protocol/dhcp.ts'
 import { DhcpError, type DhcpMessageType } from '../protocol/dhcp-options.ts'
 import {
   classifyClient,
+  type DhcpAsker,
   type DhcpClient,
   type DhcpConfig,
   type DhcpDecision,
@@ -60,7 +61,7 @@ export type DhcpServerOptions = {
    * The reservation of a MAC address (lower-case with colons), for who asks with it. `signal` aborts when the answer would come
    * too late.
    */
-  readonly lookup: (mac: string, client: DhcpClient, signal: AbortSignal) => Promise<Reservation | undefined>
+  readonly lookup: (mac: string, asker: DhcpAsker, signal: AbortSignal) => Promise<Reservation | undefined>
   readonly config: DhcpConfig
   /** Must not throw: a request has nobody else to report to. */
   readonly onEvent: (event: DhcpEvent) => void
@@ -162,7 +163,7 @@ export class DhcpServer {
     const client = classifyClient(message)
     let doing = 'look up'
     try {
-      const reservation = await this.#lookUp(mac, client, limit)
+      const reservation = await this.#lookUp(mac, { client, isRelayed: message.relayAddress !== '0.0.0.0' }, limit)
       if (reservation === undefined) {
         const suppressed = this.#mayTellUnknown()
         const { messageType = 'request', vendorClass = 'without vendor class' } = message.options
@@ -179,7 +180,7 @@ export class DhcpServer {
     }
   }
 
-  async #lookUp(mac: string, client: DhcpClient, limit: AbortController): Promise<Reservation | undefined> {
+  async #lookUp(mac: string, asker: DhcpAsker, limit: AbortController): Promise<Reservation | undefined> {
     const { promise: aborted, reject } = Promise.withResolvers<never>()
     limit.signal.addEventListener('abort', () => reject(limit.signal.reason), { once: true })
     const late = setTimeout(
@@ -188,7 +189,7 @@ export class DhcpServer {
     )
     try {
       // A look-up that does not heed its signal must not keep its place in flight either.
-      return await Promise.race([aborted, this.#options.lookup(mac, client, limit.signal)])
+      return await Promise.race([aborted, this.#options.lookup(mac, asker, limit.signal)])
     } finally {
       clearTimeout(late)
     }

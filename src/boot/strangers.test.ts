@@ -10,15 +10,17 @@ beforeEach(async () => {
 })
 afterEach(() => db.destroy())
 
-test('only what boots from the network gets an address of the pool, and only while its loader would be told something', async () => {
+test('only what boots from the server’s own network gets an address of the pool, and only while its loader would be told something', async () => {
   const reserve = poolReservations({ db, now: () => 1 }, ['10.0.0.200'])
-  const ask = async (kind: ClientKind) => (await reserve('52:54:00:00:00:99', { kind, arch: 'bios' }))?.address
+  const ask = async (kind: ClientKind, isRelayed = false) =>
+    (await reserve('52:54:00:00:00:99', { client: { kind, arch: 'bios' }, isRelayed }))?.address
   expect(await ask('pxe')).toBeUndefined()
   await setDiscoveryPolicy(db, 'scout')
   const kinds = ['pxe', 'ipxe', 'http-boot', 'scout', 'system'] as const
   const given: unknown[] = []
   for (const kind of kinds) given.push(await ask(kind))
   expect(given).toEqual(['10.0.0.200', '10.0.0.200', '10.0.0.200', '10.0.0.200', undefined])
+  expect(await ask('pxe', true)).toBeUndefined()
   await setDiscoveryPolicy(db, 'local')
   expect(await ask('pxe')).toBe('10.0.0.200')
 })
@@ -27,15 +29,15 @@ test('a flood of forged addresses gets a bounded number of addresses, and a mach
   await setDiscoveryPolicy(db, 'scout')
   const pool = Array.from({ length: 400 }, (_, index) => `10.0.${index >> 8}.${index & 255}`)
   const reserve = poolReservations({ db, now: () => 1 }, pool)
-  const client = { kind: 'pxe', arch: 'bios' } as const
+  const asker = { client: { kind: 'pxe', arch: 'bios' }, isRelayed: false } as const
   const beganMs = performance.now()
-  const first = await reserve('52:54:00:00:00:01', client)
+  const first = await reserve('52:54:00:00:00:01', asker)
   let given = 0
   for (let i = 0; i < 400; i += 1) {
     const mac = `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 255).toString(16).padStart(2, '0')}`
-    if (await reserve(mac, client)) given += 1
+    if (await reserve(mac, asker)) given += 1
   }
   expect(given).toBeLessThanOrEqual(201 + (5 * (performance.now() - beganMs)) / 1000)
   expect(given).toBeGreaterThanOrEqual(199)
-  expect(await reserve('52:54:00:00:00:01', client)).toEqual(first)
+  expect(await reserve('52:54:00:00:00:01', asker)).toEqual(first)
 })

@@ -9,7 +9,7 @@ import type { Secret } from '../lib/secret.ts'
 import { tellLimit } from '../lib/tell-limit.ts'
 import { answerToStranger, type StrangerAnswer } from '../model/discovery.ts'
 import { newNonce, reportToken, reportTokenMs } from '../model/token.ts'
-import type { DhcpClient, Reservation } from './dhcp-answer.ts'
+import type { DhcpAsker, Reservation } from './dhcp-answer.ts'
 
 type Here = { readonly db: Kysely<Schema>; readonly now: () => number; readonly keyring: Keyring }
 
@@ -58,11 +58,12 @@ async function arm({ db, now, keyring }: Here, mac: string): Promise<Secret | un
 export function poolReservations(
   { db, now }: Omit<Here, 'keyring'>,
   addresses: readonly string[],
-): (mac: string, client: DhcpClient) => Promise<Reservation | undefined> {
+): (mac: string, asker: DhcpAsker) => Promise<Reservation | undefined> {
   const mayGive = tellLimit(newcomers)
   const pool = { addresses, leaseMs: poolLeaseSeconds * 1000, mayTake: () => mayGive() !== undefined }
-  return async (mac, client) => {
-    if (client.kind === 'system' || (await discoveryPolicy(db)) === 'ignore') return undefined
+  return async (mac, { client, isRelayed }) => {
+    // An address of this network is of no use in another.
+    if (isRelayed || client.kind === 'system' || (await discoveryPolicy(db)) === 'ignore') return undefined
     const address = await leaseFromPool(db, mac, pool, now())
     if (address === undefined) return undefined
     return { address, bootTarget: 'local', loader: 'auto', leaseSeconds: poolLeaseSeconds }

@@ -184,6 +184,18 @@ export async function powerMethodsOf(db: Db, hostIds: readonly number[]): Promis
   return found
 }
 
+/** A host that has one of these MAC addresses (lower case, colons). */
+export async function hostOfMacs(db: Db, macs: readonly string[]): Promise<Pick<Host, 'id' | 'name'> | undefined> {
+  return await db
+    .selectFrom('interfaces')
+    .innerJoin('hosts', 'hosts.id', 'interfaces.host_id')
+    .select(['hosts.id', 'hosts.name'])
+    .where('interfaces.mac', 'in', macs)
+    .orderBy('hosts.id')
+    .limit(1)
+    .executeTakeFirst()
+}
+
 /** Keeps what the agent found in the machine, as JSON. */
 export async function putInventory(db: Db, hostId: number, json: string, now: number): Promise<void> {
   await db.deleteFrom('inventories').where('host_id', '=', hostId).execute()

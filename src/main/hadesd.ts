@@ -335,9 +335,9 @@ async function serveDhcp(
       httpBase: bootBase,
       tftpServer: address,
     },
-    lookup: async (mac, client) => {
+    lookup: async (mac, asker) => {
       const view = await bootByMac(db, mac)
-      if (!view) return pool.length === 0 ? undefined : await poolReservation(mac, client)
+      if (!view) return pool.length === 0 ? undefined : await poolReservation(mac, asker)
       if (view.ip === null) return undefined
       return {
         host: view.host,

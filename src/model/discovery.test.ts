@@ -22,7 +22,7 @@ test('an inventory is said in one line', () => {
 
 test('a host gets the interface that it booted from first, each once, and not the link to its own controller', () => {
   const interfaces = [
-    { mac: '52:54:00:00:00:0A', driver: 'ixgbe' },
+    { mac: '52-54-00-00-00-0A', driver: 'ixgbe' },
     { mac: '52:54:00:00:00:01' },
     { mac: '02:00:00:00:00:01', driver: 'cdc_ether' },
   ]

@@ -71,7 +71,7 @@ const interfacesMax = 32
 /** The MAC addresses of a machine, the one that it booted from first, then what its report names beside it. */
 export function macsOf(booted: string, interfaces: Found['interfaces']): string[] {
   const others = interfaces.flatMap(({ mac, driver }) =>
-    controllerDrivers.has(driver ?? '') ? [] : [mac.toLowerCase()],
+    controllerDrivers.has(driver ?? '') ? [] : [mac.toLowerCase().replaceAll('-', ':')],
   )
   return [...new Set([booted, ...others])].slice(0, interfacesMax)
 }

@@ -123,9 +123,11 @@ test('approval takes over the reported interfaces and the inventory, and leaves 
   expect((await control.listDiscovered({})).machines).toEqual([])
 })
 
-test('a machine that reports the interface of a host is not approved under it, and stays', async () => {
+test('a host that booted by another card is told of in its timeline; as a machine of its own it is not approved, and stays', async () => {
   await control.addHost({ name: 'n1', interfaces: [{ mac: '52:54:00:00:00:9a' }], powerMethods: [] })
   await report(await armReport(world, mac))
+  const { events } = await control.listEvents({ nodeset: 'n1', kinds: ['machine-reported'] })
+  expect(events).toMatchObject([{ text: expect.stringContaining(`has an interface of host n1 (from ${mac})`) }])
   const failure = { code: 'already-exists', message: expect.stringContaining('belongs to host n1') }
   await expect(control.approveDiscovered({ mac, name: 'n9' })).rejects.toMatchObject(failure)
   expect(await control.getDiscovered({ mac })).toMatchObject({ inventory: { vendor: 'Acme' } })

@@ -16,7 +16,7 @@ import {
   setDiscoveryPolicy,
 } from '../db/discovered.ts'
 import { addEvent } from '../db/events.ts'
-import { normalMac, putInventory } from '../db/hosts.ts'
+import { hostOfMacs, normalMac, putInventory } from '../db/hosts.ts'
 import { isTooOld, oldestAgent } from '../model/agent-version.ts'
 import { macsOf, sayFound } from '../model/discovery.ts'
 import { Failure } from '../model/failure.ts'
@@ -96,12 +96,14 @@ export function reportIntake({ db, keyring, now }: World): Handlers<typeof repor
         throw new Failure('too-large', `the inventory has more than ${inventoryBytesMax} bytes`, { at: 'inventory' })
       }
       await db.transaction().execute(async (tx) => {
-        const found = sayFound(inventory)
+        // A host that boots by a card which nobody has told us of is no host to its loader.
+        const host = await hostOfMacs(tx, macsOf(mac, inventory.interfaces))
+        const found = sayFound(inventory) + (host ? `; has an interface of host ${host.name}` : '')
         if (!(await keepReport(tx, row, { agent, found, inventory: text }, now()))) {
           throw new Failure('wrong-state', `what is known of ${mac} has just changed: ask again`)
         }
         const line = `a machine that is no host reported from ${caller.address}: ${found} (from ${mac})`
-        await addEvent(tx, { source: 'agent', kind: 'machine-reported', text: line }, now())
+        await addEvent(tx, { source: 'service', kind: 'machine-reported', text: line, hostId: host?.id }, now())
       })
       return {}
     },
