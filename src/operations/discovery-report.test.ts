@@ -86,6 +86,8 @@ test('a machine that nobody knows boots the scout, reports once, is listed, and 
   expect(script).not.toMatch(/hades\.(host|key)=/)
   // A loader may ask twice in one boot.
   expect(tokenIn(await scriptFor(mac))).toBe(tokenIn(script))
+  // And so does another service, or this one after its restart.
+  expect(tokenIn(await loaderOf(world, [])(mac))).toBe(tokenIn(script))
   expect(await report(tokenIn(script))).toEqual({})
   const { machines } = await control.listDiscovered({})
   const found = 'Acme, uefi, 2 CPU, 1 GiB, 1 disk of 4 GiB, 3 interfaces'
