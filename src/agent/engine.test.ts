@@ -241,7 +241,7 @@ test('a host with little memory spills to the end of its disk and brings the ima
   const diskBytes = image.raw.length + 80 * mebibyte
   // A neighbour that is always behind keeps the pieces wanted.
   const work = { imageUrl: world.swarm.origin.url, budgetBytes: mebibyte }
-  const behind = await world.swarm.join('behind', { ingressBytesPerSecond: 300_000 })
+  const behind = await world.swarm.join('behind', { ingressBytesPerSecond: 1_000_000 })
   const result = await host(world, 'a', { diskBytes, work })
   await behind.close()
   expect(result).toMatchObject({ isRight: true, fellBack: [] })

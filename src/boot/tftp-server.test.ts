@@ -254,6 +254,7 @@ test('a client that went silent and asks the same again, as after a reset, is se
   for (let copies = 0; copies < 2; ) if ((await one.next())?.packet.op === 'data') copies++
   one.ask('vmlinuz', { blksize: 1024 })
   await failed(events, 'superseded')
+  await until('the second transfer', () => events.length === 3, { timeoutMs: 5000, everyMs: 5 })
   expect(events.map((e) => e.kind)).toEqual(['started', 'failed', 'started'])
 })
 
