@@ -26,8 +26,8 @@ export const limits = {
    * between ask there as well. Many piece times and round trips on any link worth the name.
    */
   patienceMs: 700,
-  /** So much of what comes was here before: then patience doubles, up to so many times; each second it loses a little. */
-  againPart: 0.1,
+  /** More than this part of what comes was here before: patience doubles, up to so many times; each second it loses a little. */
+  againPart: 0.5,
   patienceTimesMax: 32,
   patienceKept: 0.98,
   /** A new predecessor that lacks what we lack is not to blame for so long: it may be behind us, or have one that is. */

@@ -209,37 +209,6 @@ describe('when the predecessor fails', () => {
   })
 })
 
-/** How long the silence of `a` is borne before `b` is asked, the second time, when `late` pieces of the first time came after all. */
-function secondPatience(late: number): number {
-  const schedule = scheduleOf(['a', 'b'])
-  for (const id of ['a', 'b']) schedule.sourceHas(id, range(0, 1000))
-  let [now, left] = [0, [] as number[]]
-  /** `from` delivers whatever it is asked for, until the other one is asked. */
-  const until = (other: string, from: string | undefined) => {
-    for (let outstanding = left; ; now += 100) {
-      const asks = schedule.decide(now)
-      if (asked(asks, other).length > 0)
-        return { since: now, taken: cancelled(asks, from ?? 'a'), asks: asked(asks, other) }
-      if (from === undefined) continue
-      outstanding = [...outstanding, ...asked(asks, from)]
-      deliver(schedule, from, outstanding.splice(0, 2), now)
-    }
-  }
-  left = asked(schedule.decide(now), 'a')
-  const first = until('b', undefined)
-  left = first.asks
-  // What had been asked of a in vain comes after b was asked for it, and has given it.
-  deliver(schedule, 'b', left.splice(0), now)
-  deliver(schedule, 'a', first.taken.slice(0, late), now)
-  const back = until('a', 'b')
-  const silentSince = back.since
-  return until('b', undefined).since - silentSince
-}
-
-test('a source that was given up too soon, and whatever it sent came, is borne with for longer', () => {
-  expect(secondPatience(4)).toBeGreaterThan(1.5 * secondPatience(0))
-})
-
 describe('a slow predecessor', () => {
   /** `a` holds and delivers a piece each 500 ms; its own predecessor `b` gets one each 20 ms. */
   function run(nextDelivers: boolean) {

@@ -97,6 +97,7 @@ export function planRoutes(
       const isLastSite = site === sites.at(-1)
       gates = growSite(makeRacks(site, stripes), { stripes, nodes, gates, isLastSite })
     }
+    for (const gate of gates) gate.free += 1
   }
   const ends = endsOf(nodes)
   for (const member of sorted.filter(isLast)) nodes.push(hangLeaf(member, stripes, ends))
@@ -225,7 +226,7 @@ function growSite(
       const isAlone = racks.length === 1
       const exitsMax = stripes > 1 && (isAlone || rack.stripe === stripe) ? (isAlone ? 1 : 2) : 0
       exits.push(...growRack(line, stripe, exitsMax))
-      const ownGate = stripes > 1 && isEntry && !isLastSite ? exits.shift() : undefined
+      const ownGate = stripes > 1 && isEntry && (isAlone || !isLastSite) ? exits.shift() : undefined
       if (ownGate !== undefined) {
         ownGate.free -= 1
         ownGates.push(ownGate)
