@@ -142,6 +142,10 @@ test.each([
   ['words that are not the exact answer', 'echo Chassis Power is on fire'],
   ['nothing', ':'],
   ['a megabyte', 'head -c 1000000 /dev/zero'],
+  [
+    'a megabyte, and fails of it',
+    'trap "" TERM PIPE; echo "Could not open socket" >&2; head -c 1000000 /dev/zero; exit 1',
+  ],
   ['the password', 'echo "$IPMI_PASSWORD"'],
   ['the password, and fails', 'echo "Error: $IPMI_PASSWORD" >&2; exit 1'],
   ['nothing, and dies of a signal', 'kill -SEGV $$'],

@@ -130,10 +130,12 @@ async function runIpmitool(method: PowerMethod, command: readonly string[], sign
     throw new Failure('cancelled', `asking controller ${method.address} was cancelled`, { cause: signal.reason })
   }
   if (result.code === 'ENOENT') throw new Failure('internal', 'ipmitool is not installed (Debian package: ipmitool)')
-  if (result.exitCode === 0) return result.stdout.trim()
-  if (result.signal !== undefined && !result.timedOut) {
+  // Whose output is cut off may end in any way, well too.
+  if (result.exitCode === 0 && !result.isMaxBuffer) return result.stdout.trim()
+  if (result.isMaxBuffer || (result.signal !== undefined && !result.timedOut)) {
+    const how = result.isMaxBuffer ? `printed more than ${outputBytesMax} bytes` : `was ended by ${result.signal}`
     throw new Failure('bmc-refused', `controller ${method.address} was too much for ipmitool`, {
-      cause: new Error(`ipmitool ${command.join(' ')} was ended by ${result.signal}`),
+      cause: new Error(`ipmitool ${command.join(' ')} ${how}`),
     })
   }
   const ended = result.timedOut ? `no end after ${timeoutMs / 1000} s` : `exit ${result.exitCode}`
