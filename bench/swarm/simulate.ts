@@ -56,8 +56,11 @@ export type Outcome = {
 
 const webSeed = 'http://origin/'
 const tickMs = 100
-/** So much of one connection is under way at most: what waits beyond it can still be called back. */
-const flowBytesMax = 256 * 1024
+/**
+ * So much of one connection is under way at most, or what keeps the longest way full: what waits beyond it can still be called
+ * back.
+ */
+const flowBytesMin = 256 * 1024
 /** A run that takes longer than so many times the limit has gone wrong. */
 const giveUpFactor = 30
 
@@ -183,6 +186,7 @@ class Simulation {
   readonly #rackLinks: { readonly up: Link; readonly down: Link }[]
   readonly #siteLinks: { readonly up: Link; readonly down: Link }[]
   readonly #count: number
+  readonly #flowBytes: number
   readonly #random: () => number
   #done = 0
   #depthMax = 0
@@ -190,6 +194,8 @@ class Simulation {
   constructor(world: World) {
     this.#world = world
     this.#count = pieceCount(world.geometry)
+    const wayBytes = (world.linkBytesPerSecond * world.wanLatencyMs) / 1000
+    this.#flowBytes = Math.max(flowBytesMin, 2 * world.geometry.pieceBytes + wayBytes)
     const random = mulberry32(world.seed)
     this.#random = mulberry32(world.seed + 2)
     this.#origin = {
@@ -419,7 +425,7 @@ class Simulation {
     const uploads = [...sender.uploads.values()]
     for (let step = 0; step < uploads.length; step++) {
       const upload = uploads[(sender.turn + step) % uploads.length]
-      if (upload === undefined || upload.underWayBytes >= flowBytesMax) continue
+      if (upload === undefined || upload.underWayBytes >= this.#flowBytes) continue
       const piece = upload.ready.shift()
       if (piece === undefined) continue
       sender.turn = (sender.turn + step + 1) % uploads.length
@@ -453,7 +459,7 @@ class Simulation {
     }
     upload.underWayBytes += bytes
     this.#agenda.add(last + this.#latency(from, to), () => {
-      const wasFull = upload.underWayBytes >= flowBytesMax
+      const wasFull = upload.underWayBytes >= this.#flowBytes
       upload.underWayBytes -= bytes
       if (wasFull) this.#send(from)
       this.#arrive(from.id, to, piece, bytes)
