@@ -226,12 +226,16 @@ async function saidOfFreeSpace(deployment: number): Promise<string | undefined> 
   return events.find(({ kind }) => kind === 'free-space')?.text
 }
 
-test('what the file system of the disk calls free is not read, and leaves the image as it would be', async () => {
+/** A disk of 64 MiB with an empty file system on rubbish. */
+async function emptyVolume() {
   const file = join(folder, 'used.raw')
   await writeFile(file, randomBytes(64 * MiB))
   await execa('mkfs.ext4', ['-q', '-F', file])
-  const raw = await readFile(file)
-  const { seen } = await attach(raw)
+  return await attach(await readFile(file))
+}
+
+test('what the file system of the disk calls free is not read, and leaves the image as it would be', async () => {
+  const { raw, seen } = await emptyVolume()
   const deployment = await start()
   expect(await attempt(deployment, [seen])).toEqual(finished)
   const { digest, report } = await view(deployment)
@@ -242,11 +246,7 @@ test('what the file system of the disk calls free is not read, and leaves the im
 })
 
 test('a disk whose map of what is free has no room in memory is read whole, and that is told', async () => {
-  const file = join(folder, 'used.raw')
-  await writeFile(file, randomBytes(64 * MiB))
-  await execa('mkfs.ext4', ['-q', '-F', file])
-  const raw = await readFile(file)
-  const { seen } = await attach(raw)
+  const { raw, seen } = await emptyVolume()
   memoryBytes = 64 * MiB
   const deployment = await start()
   expect(await attempt(deployment, [seen])).toEqual(finished)

@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { mount, unmount } from '../lib/block-devices.ts'
-import { Failure } from '../model/failure.ts'
+import { Failure, type FailureCode } from '../model/failure.ts'
 import type { Place } from './place.ts'
 
 /** The places whose file systems are mounted at or below `top`, in the order to mount them. */
@@ -19,17 +19,19 @@ function placesBelow(places: readonly Place[], top: Place): readonly Place[] {
   return [top, ...below.sort((a, b) => (mountOf(a)?.length ?? 0) - (mountOf(b)?.length ?? 0))]
 }
 
-/** Mounts. Throws Failure `disk-error` with the sentence `what`, or the reason of `signal`; then nothing is mounted there. */
+type MountCall = { readonly how: readonly string[]; readonly at: string; readonly code?: FailureCode }
+
+/** Mounts. Throws Failure `code` with the sentence `what`, or the reason of `signal`; then nothing is mounted there. */
 export async function bringIn(
   what: string,
-  { how, at }: { readonly how: readonly string[]; readonly at: string },
+  { how, at, code = 'disk-error' }: MountCall,
   signal: AbortSignal,
 ): Promise<void> {
   try {
     await mount(how, at, signal)
   } catch (cause) {
     signal.throwIfAborted()
-    throw new Failure('disk-error', what, { cause })
+    throw new Failure(code, what, { cause })
   }
 }
 

@@ -1,7 +1,6 @@
 // The unused part of a target disk as the place for pieces that memory has no room for. What is left there afterwards is
 // harmless: it lies in no partition, holds nothing but compressed parts of the image that the disk holds anyway, and keeps
 // clear of the last MiB, where backup GPT and the superblocks of md and ZFS are looked for; `wipe` has zeroed that.
-
 import { alignedBuffers } from '../lib/aligned-buffers.ts'
 import type { SpillArea } from '../swarm/spill-area.ts'
 import { openDisk } from './disk.ts'

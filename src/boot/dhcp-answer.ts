@@ -1,6 +1,7 @@
 // Who gets which DHCP answer: a pure decision from the message, the host's reservation and the configuration (RFC 2131
 // section 4.3; PXE 2.1; RFC 4578). What the machine boots in the end is not decided here: the loader it is sent asks for a
 // script, and that is rendered from the boot record. The target only chooses the loader that gets there soonest.
+import { dottedIpv4, ipv4Number } from '../lib/ipv4.ts'
 import { type BootTarget, partsOf } from '../model/boot.ts'
 import type { Loader } from '../model/host.ts'
 import { type DhcpMessage, encodeDhcp } from '../protocol/dhcp.ts'
@@ -284,19 +285,14 @@ function withinLimit(message: DhcpMessage, reply: DhcpMessage): DhcpMessage {
 }
 
 function maskOf(prefixLength: number): string {
-  return dotted(networkBits(prefixLength))
+  return dottedIpv4(networkBits(prefixLength))
 }
 
 function broadcastOf(address: string, prefixLength: number): string {
-  const bits = address.split('.').reduce((value, part) => value * 256 + Number(part), 0)
-  return dotted(bits | ~networkBits(prefixLength))
+  return dottedIpv4(ipv4Number(address) | ~networkBits(prefixLength))
 }
 
 function networkBits(prefixLength: number): number {
   // A shift by 32 is a shift by 0 in JavaScript.
   return prefixLength === 0 ? 0 : -1 << (32 - prefixLength)
-}
-
-function dotted(bits: number): string {
-  return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.')
 }

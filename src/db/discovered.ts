@@ -144,7 +144,7 @@ export async function pageOfDiscovered(
 
 /** The machine; Failure `unknown-machine`, also when it is a host by now. */
 export async function findDiscovered(db: Db, mac: string): Promise<Discovered> {
-  const row = await strangers(db).selectAll().where('mac', '=', normalMac(mac)).executeTakeFirst()
+  const row = await lookUpSeen(db, normalMac(mac))
   if (!row) throw new Failure('unknown-machine', `no machine ${normalMac(mac)} was seen that is no host`, { at: 'mac' })
   return row
 }

@@ -7,6 +7,17 @@ import type { Db } from './open.ts'
 /** Few enough that other statements wait a few milliseconds. */
 const batchMax = 500
 
+/** Removes these rows. Returns how many they were. */
+async function removeRows(
+  db: Db,
+  table: 'events' | 'tasks' | 'dead_deliveries' | 'audit',
+  rows: readonly { readonly id: number }[],
+): Promise<number> {
+  const ids = rows.map(({ id }) => id)
+  if (ids.length > 0) await db.deleteFrom(table).where('id', 'in', ids).execute()
+  return ids.length
+}
+
 /** The newest deployment of each host: what it is explained by. */
 const lastOfHosts = (db: Db) =>
   db
@@ -33,9 +44,8 @@ export async function removeOldEvents(
     .orderBy('id')
     .limit(batchMax)
     .execute()
-  const ids = rows.map(({ id }) => id)
-  if (ids.length > 0) await db.deleteFrom('events').where('id', 'in', ids).execute()
-  return { removed: ids.length, after: ids.length < batchMax ? undefined : ids.at(-1) }
+  const removed = await removeRows(db, 'events', rows)
+  return { removed, after: removed < batchMax ? undefined : rows.at(-1)?.id }
 }
 
 /** The moment before which events must go so that no more than `most` are left; undefined when there are no more. */
@@ -54,9 +64,7 @@ export async function removeOldTasks(db: Db, before: number): Promise<number> {
     .where('state', '!=', 'running')
     .limit(batchMax)
     .execute()
-  const ids = rows.map(({ id }) => id)
-  if (ids.length > 0) await db.deleteFrom('tasks').where('id', 'in', ids).execute()
-  return ids.length
+  return await removeRows(db, 'tasks', rows)
 }
 
 /** Removes one batch of logs of deployments that ended before `before`, but for each host's last. Returns how many. */
@@ -82,9 +90,7 @@ export async function removeOldDeliveries(db: Db, before: number): Promise<numbe
     .where('died_at', '<', before)
     .limit(batchMax)
     .execute()
-  const ids = rows.map(({ id }) => id)
-  if (ids.length > 0) await db.deleteFrom('dead_deliveries').where('id', 'in', ids).execute()
-  return ids.length
+  return await removeRows(db, 'dead_deliveries', rows)
 }
 
 /** The id up to which the audit must go so that no more than `most` rows are left; 0 when there are no more. */
@@ -104,9 +110,7 @@ export async function removeOldAudit(
     .where((eb) => eb.or([eb('at', '<', before), eb('id', '<=', upTo)]))
     .limit(batchMax)
     .execute()
-  const ids = rows.map(({ id }) => id)
-  if (ids.length > 0) await db.deleteFrom('audit').where('id', 'in', ids).execute()
-  return ids.length
+  return await removeRows(db, 'audit', rows)
 }
 
 /**

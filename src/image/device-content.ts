@@ -62,6 +62,7 @@ export class DeviceContent implements Content {
       throw new Failure('image-broken', `the image cannot be read at byte ${at}`, { cause })
     }
   }
+
   async #openDirect() {
     const [slot] = alignedBuffers(1, blockBytes)
     invariant(slot, 'alignedBuffers gives as many as it is asked for')

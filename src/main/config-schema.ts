@@ -39,8 +39,8 @@ const folder = (description: string, within: string) =>
 export const secretFile = (description: string, example?: string) =>
   text({ is: 'secret-file', word: 'file', description, ...(example === undefined ? {} : { example }) })
 
-const ipv4 = String.raw`^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$`
 const octet = String.raw`(?:25[0-5]|2[0-4]\d|1?\d?\d)`
+const ipv4 = String.raw`^(?:${octet}(?:\.(?!$)|$)){4}$`
 const ipv4Range = String.raw`^${octet}(?:\.${octet}){3}-${octet}(?:\.${octet}){3}$`
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs

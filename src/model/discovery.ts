@@ -1,5 +1,6 @@
 // Machines that ask for something and whose MAC address belongs to no host: what they are told, which addresses they may
 // have, and what of their own report becomes a host's.
+import { dottedIpv4, ipv4Number } from '../lib/ipv4.ts'
 import { Failure } from './failure.ts'
 
 /** What is told to such a machine: nothing, to go on with its disk, or to boot the scout once and say what it is. */
@@ -90,24 +91,16 @@ export function poolAddresses(
   const refuse = (why: string): never => {
     throw new Failure('bad-input', `the DHCP pool ${pool} ${why}`, { at: '--dhcp-pool' })
   }
-  const [first, last] = pool.split('-').map(numberOf)
+  const [first, last] = pool.split('-').map(ipv4Number)
   if (first === undefined || last === undefined || first > last)
     return refuse('does not go from an address to a later one')
   if (last - first >= poolMax) return refuse(`has ${last - first + 1} addresses; ${poolMax} are allowed`)
   const size = 2 ** (32 - server.prefixLength)
-  const network = Math.floor(numberOf(server.address) / size) * size
+  const own = ipv4Number(server.address)
+  const network = Math.floor(own / size) * size
   if (first <= network || last >= network + size - 1) {
     return refuse(`reaches out of the network of ${server.address}/${server.prefixLength}`)
   }
-  const own = numberOf(server.address)
   if (first <= own && own <= last) return refuse(`has ${server.address}, which is the server's own`)
-  return Array.from({ length: last - first + 1 }, (_, index) => dotted(first + index))
-}
-
-function numberOf(address: string): number {
-  return address.split('.').reduce((value, part) => value * 256 + Number(part), 0)
-}
-
-function dotted(number: number): string {
-  return [24, 16, 8, 0].map((shift) => (number >>> shift) & 255).join('.')
+  return Array.from({ length: last - first + 1 }, (_, index) => dottedIpv4(first + index))
 }

@@ -1,7 +1,6 @@
 // Mounts for the work after the images. Whoever mounts unmounts, in the opposite order, whatever happened between: a disk is
 // whole only when its file systems were let go.
-import { mount as mountAt } from '../../lib/block-devices.ts'
-import { Failure } from '../../model/failure.ts'
+import { bringIn } from '../mounts.ts'
 
 /** Mount options, so that looking at a file system changes nothing on its disk, its journal included. */
 const readOnlyOptions: Partial<Record<string, string>> = { ext3: 'noload', ext4: 'noload', xfs: 'norecovery,nouuid' }
@@ -27,10 +26,6 @@ export async function mount(order: MountOrder, signal: AbortSignal): Promise<voi
   const own = (isReadOnly ? readOnlyOptions : options)[filesystem]
   // Device files of a foreign image are nobody's to open.
   const all = [isReadOnly ? 'ro' : 'rw', 'nodev', own, more].filter((option) => option !== undefined)
-  try {
-    await mountAt(['-t', filesystem, '-o', all.join(','), device], at, signal)
-  } catch (cause) {
-    signal.throwIfAborted()
-    throw new Failure('post-install-failed', `mount ${device} (${filesystem})`, { cause })
-  }
+  const how = ['-t', filesystem, '-o', all.join(','), device]
+  await bringIn(`mount ${device} (${filesystem})`, { how, at, code: 'post-install-failed' }, signal)
 }
